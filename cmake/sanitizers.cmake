@@ -1,0 +1,10 @@
+# Sanitizers named in RINGBOLT_SANITIZE, for compiling and linking.
+add_library(ringbolt_sanitizers INTERFACE)
+if(RINGBOLT_SANITIZE)
+  if(RINGBOLT_SANITIZE MATCHES "address" AND RINGBOLT_SANITIZE MATCHES "thread")
+    message(FATAL_ERROR "RINGBOLT_SANITIZE=${RINGBOLT_SANITIZE} (address and thread exclude each other). Choose one.")
+  endif()
+  target_compile_options(ringbolt_sanitizers INTERFACE
+    -fsanitize=${RINGBOLT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(ringbolt_sanitizers INTERFACE -fsanitize=${RINGBOLT_SANITIZE})
+endif()

@@ -1,0 +1,12 @@
+# Warnings of the project's own code; outside headers are SYSTEM and stay silent.
+add_library(ringbolt_warnings INTERFACE)
+target_compile_options(ringbolt_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wdouble-promotion -Wold-style-cast
+  -Wnon-virtual-dtor -Woverloaded-virtual
+  # Infinities and NaNs are meaningful (masks, log-sum-exp of nothing), so never -ffast-math. Contraction to fused
+  # multiply-add is wanted and stated; nobody reads errno or floating-point traps.
+  -ffp-contract=fast -fno-math-errno -fno-trapping-math
+  $<$<BOOL:${RINGBOLT_WERROR}>:-Werror>)
+if(RINGBOLT_CHECKS)
+  target_compile_definitions(ringbolt_warnings INTERFACE RINGBOLT_CHECKS)
+endif()

@@ -1,0 +1,52 @@
+// The unit of attention work: a rectangle of local queries x local keys.
+//
+// A layout turns (rank, ring step, document boundaries) into a list of slices, and kernels execute slices. Contiguous,
+// zigzag and striped layouts, packed documents, micro-batches and chunked prefill are lists; whatever skips work is a
+// list without that slice.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ringbolt {
+
+struct AttentionSlice {
+  enum class Mask {
+    full,    ///< every query sees every key
+    causal,  ///< query row i of the rectangle sees key column j iff j <= i + diagonal
+  };
+
+  int64_t query_begin = 0;
+  int64_t query_end = 0;
+  int64_t key_begin = 0;
+  int64_t key_end = 0;
+  Mask mask = Mask::full;
+  /// Columns by which the causal diagonal is shifted to the right: 0 for a square on the diagonal of the sequence,
+  /// keys - queries for queries that are the last of the keys (chunked prefill), -1 for a striped block of a later rank.
+  int64_t diagonal = 0;
+
+  int64_t queries() const { return query_end - query_begin; }
+  int64_t keys() const { return key_end - key_begin; }
+  /// Keys of the rectangle that its query row i sees: they are the first ones.
+  int64_t visible_keys(int64_t i) const {
+    if (mask == Mask::full) return keys();
+    const int64_t n = i + diagonal + 1;
+    return n < 0 ? 0 : (n > keys() ? keys() : n);
+  }
+  /// Query-key pairs that are computed.
+  int64_t pairs() const;
+
+  friend bool operator==(const AttentionSlice&, const AttentionSlice&) = default;
+};
+
+using SliceList = std::span<const AttentionSlice>;
+
+/// Query-key pairs of the whole list. One pair costs 4 D floating-point operations a head forward, 10 D backward.
+int64_t attention_pairs(SliceList slices);
+
+/// One causal square a document: documents [offsets[i], offsets[i+1]) of one token buffer, block-diagonal. A micro-batch
+/// of B sequences is the list for offsets 0, S, 2S, …
+std::vector<AttentionSlice> causal_slices(std::span<const int64_t> offsets);
+
+}  // namespace ringbolt

@@ -1,0 +1,69 @@
+// The shape of a LLaMA-family model, in the terms of Hugging Face's config.json.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/backend/backend.h"
+#include "core/base/shape.h"
+
+namespace ringbolt {
+
+struct ModelConfig {
+  int64_t vocab_size = 0;               ///< V
+  int64_t hidden_size = 0;              ///< E
+  int64_t intermediate_size = 0;        ///< F
+  int64_t num_hidden_layers = 0;        ///< L
+  int64_t num_attention_heads = 0;      ///< H
+  int64_t num_key_value_heads = 0;      ///< K, divides H
+  int64_t head_dim = 0;                 ///< D, even; hidden_size / num_attention_heads unless a model says otherwise
+  int64_t max_position_embeddings = 0;  ///< the length it was trained at
+  double rms_norm_eps = 1e-5;
+  double rope_theta = 10000.0;     ///< rotary base
+  double rope_linear_factor = 1.0; ///< linear scaling ("position interpolation"): positions are divided by it
+  RotaryPairing rotary_pairing = RotaryPairing::half_split;
+  bool tie_word_embeddings = false;
+  bool qkv_bias = false;  ///< biases on q, k and v, as in Qwen2 (LLaMA has none)
+
+  int64_t query_width() const { return num_attention_heads * head_dim; }
+  int64_t key_value_width() const { return num_key_value_heads * head_dim; }
+  int64_t parameter_count() const;
+
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
+};
+
+/// Throws: UsageError naming the first contradiction.
+void validate(const ModelConfig& config);
+
+/// A shape by name ("tiny", "30m", "llama2-7b", …) or spelled out ("dim=64,layers=2,heads=4,kv-heads=2,vocab=512").
+/// A named shape's vocabulary may be replaced: "30m,vocab=259". Throws: UsageError listing the names.
+ModelConfig model_shape(const std::string& text);
+std::vector<std::string> model_shape_names();
+
+// --- the one list of parameters -----------------------------------------------------------------------------------------
+
+enum class Decay { no, yes };  ///< weight decay: none on norms and biases
+enum class InitialValue { zero, one, normal, normal_residual };  ///< _residual: divided by sqrt(2 L)
+
+/// One named tensor, and where it lies in its group's flat buffer.
+struct ParameterSpec {
+  std::string name;  ///< Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
+  Shape shape;       ///< (out, in) for matrices, as Hugging Face stores them
+  Decay decay;
+  InitialValue initial;
+  int64_t offset = 0;  ///< elements from the start of the group
+};
+
+/// Parameters that are used, reduced and sharded together: the embedding, one layer, or the head.
+struct ParameterGroup {
+  std::string name;
+  std::vector<ParameterSpec> tensors;
+  int64_t elements = 0;
+};
+
+/// Group 0 is the embedding, 1 … L the layers, L + 1 the final norm and, where it is not tied, the head. In a layer q, k
+/// and v lie one behind the other, and so do gate and up, so that each set can be one matrix product.
+std::vector<ParameterGroup> parameter_groups(const ModelConfig& config);
+
+}  // namespace ringbolt
