@@ -6,6 +6,7 @@
 
 #include "tests/support/compare.h"
 #include "tests/support/finite_difference.h"
+#include "tests/support/printers.h"
 #include "tests/support/random_values.h"
 #include "tests/support/reference/attention.h"
 #include "tests/support/reference/linear.h"
