@@ -68,8 +68,9 @@ void Progress::update(int64_t done, Fields fields) {
     if (silence >= output_.bar_seconds) draw(false);
     return;
   }
-  const int64_t tenth = total_ > 0 ? done_ * 10 / total_ : 0;
-  if (tenth > drawn_tenth_ || silence >= output_.line_seconds) {
+  const int64_t tenth = total_ > 0 ? std::min<int64_t>(9, done_ * 10 / total_) : 0;  // finish() draws the last
+  const bool tenth_is_due = tenth > drawn_tenth_ && silence >= output_.gap_seconds;
+  if (tenth_is_due || silence >= output_.line_seconds) {
     drawn_tenth_ = tenth;
     draw(false);
   }

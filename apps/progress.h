@@ -1,7 +1,7 @@
 // How far along a long computation is, on standard error.
 //
 // A terminal gets one bar that rewrites itself; anything else (a log file, a pipe) gets a plain line every ten percent or
-// every so many seconds, without control characters. Both show the rate and the time left.
+// every half minute, without control characters. Both show the rate and the time left.
 //
 //     Progress progress("train", steps, "steps");
 //     for (…) progress.update(step, {{"loss", "3.21"}});
@@ -28,6 +28,7 @@ struct ProgressOutput {
   int64_t width;                  ///< columns of the terminal
   std::function<double()> clock;  ///< seconds from any origin, not going back
   double line_seconds = 30;       ///< lines: the longest silence
+  double gap_seconds = 1;         ///< lines: the shortest
   double bar_seconds = 0.1;       ///< bar: redrawn at most this often
 };
 

@@ -35,10 +35,10 @@ TEST(ProgressLines, AppearEveryTenPercentWithoutControlCharacters) {
   }
   progress.finish();
   const std::vector<std::string> lines = fake.lines();
-  ASSERT_EQ(lines.size(), 11U);  // ten tenths and the end
+  ASSERT_EQ(lines.size(), 10U);  // nine tenths and the end
   EXPECT_EQ(lines[0], "train 10%  20/200 steps  2.00 steps/s  1:30 left  loss 3.21");
   EXPECT_EQ(lines[4], "train 50%  100/200 steps  2.00 steps/s  50.0 s left  loss 3.21");
-  EXPECT_EQ(lines[10], "train 100%  200/200 steps  2.00 steps/s  in 1:40  loss 3.21");
+  EXPECT_EQ(lines[9], "train 100%  200/200 steps  2.00 steps/s  in 1:40  loss 3.21");
   const std::string text = fake.stream.str();
   EXPECT_TRUE(std::none_of(text.begin(), text.end(), [](char c) { return c != '\n' && (c < ' ' || c > '~'); }));
 }
@@ -51,6 +51,18 @@ TEST(ProgressLines, AppearAfterLongSilenceBetweenTenths) {
     progress.update(step);
   }
   EXPECT_EQ(fake.lines().size(), 2U);  // after 40 s and 80 s
+}
+
+TEST(ProgressLines, OfAShortRunAreOnlyItsEnd) {
+  Fake fake;
+  Progress progress("train", 10, "steps", fake.output(ProgressMode::lines));
+  for (int64_t step = 1; step <= 10; ++step) {
+    fake.now += 0.01;
+    progress.update(step);
+  }
+  progress.finish();
+  ASSERT_EQ(fake.lines().size(), 1U);
+  EXPECT_EQ(fake.lines()[0], "train 100%  10/10 steps  100 steps/s  in 0.10 s");
 }
 
 TEST(ProgressLines, OfUnknownTotalShowCountAndRate) {
