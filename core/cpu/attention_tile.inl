@@ -1,0 +1,187 @@
+// The register tile of the attention kernels: C (kTileRows, N) = A * B over a depth of words, and packing of its operands.
+//
+// Included by attention_kernels.inl only. A's elements are broadcast, B's rows are loaded as vectors. Depth is counted in
+// words: for the bf16 dot product a word holds two neighbours of the summed dimension.
+
+namespace ringbolt::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kTileRows = 8;
+constexpr int kTileVectors = 3;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 3;
+#else
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;
+#endif
+
+/// Operands are f32 words; bf16 inputs are widened while they are packed.
+struct F32Product {
+  static constexpr int kPerWord = 1;
+  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) { return a * b + c; }
+};
+
+#if defined(__AVX512BF16__)
+/// Operands are pairs of bf16, products are summed in f32.
+struct Bf16Product {
+  static constexpr int kPerWord = 2;
+  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) {
+    return __builtin_bit_cast(
+        Floats, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, c), __builtin_bit_cast(__m512bh, a),
+                                 __builtin_bit_cast(__m512bh, b)));
+  }
+};
+#endif
+
+/// Distance between rows of A where rows are contiguous along the depth: a constant, so that the rows need no registers
+/// of their own; odd in cache lines, so that rows spread over all sets.
+template <class Product>
+constexpr int kRowWords = (256 + 16) / Product::kPerWord + (Product::kPerWord == 2 ? 8 : 0);
+
+template <int V>
+using Vectors = Floats[static_cast<unsigned>(V)];
+
+template <int V>
+struct Tile {
+  Vectors<V> c[kTileRows];
+};
+
+/// c[m][n] = sum over p < depth of a[m * RowStep + p * depth_step] * b[p * b_step + n].
+template <class Product, int V, int64_t RowStep>
+RINGBOLT_SIMD Tile<V> multiply(int64_t depth, const float* a, int64_t depth_step, const float* b, int64_t b_step) {
+  Tile<V> tile;
+#pragma GCC unroll 8
+  for (int m = 0; m < kTileRows; ++m) {
+#pragma GCC unroll 3
+    for (int n = 0; n < V; ++n) tile.c[m][n] = Floats{};
+  }
+  for (int64_t p = 0; p < depth; ++p) {
+    Vectors<V> row;
+#pragma GCC unroll 3
+    for (int n = 0; n < V; ++n) row[n] = load(b + n * kLanes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kTileRows; ++m) {
+      const Floats x = broadcast(a[m * RowStep]);
+#pragma GCC unroll 3
+      for (int n = 0; n < V; ++n) tile.c[m][n] = Product::add(x, row[n], tile.c[m][n]);
+    }
+    a += depth_step;
+    b += b_step;
+  }
+  return tile;
+}
+
+/// Stores f(old value of c, tile) for the whole tile; f takes and returns vectors and is told the vector's number.
+template <int V, class F>
+RINGBOLT_SIMD void update(const Tile<V>& tile, float* c, int64_t c_step, const F& f) {
+#pragma GCC unroll 8
+  for (int m = 0; m < kTileRows; ++m) {
+#pragma GCC unroll 3
+    for (int n = 0; n < V; ++n) {
+      float* p = c + m * c_step + n * kLanes;
+      store(p, f(p, tile.c[m][n], n));
+    }
+  }
+}
+
+template <int V>
+RINGBOLT_SIMD void overwrite(const Tile<V>& tile, float* c, int64_t c_step) {
+  update(tile, c, c_step, [](const float*, Floats x, int) { return x; });
+}
+
+template <int V>
+RINGBOLT_SIMD void accumulate(const Tile<V>& tile, float* c, int64_t c_step) {
+  update(tile, c, c_step, [](const float* old, Floats x, int) { return load(old) + x; });
+}
+
+constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Calls body.template operator()<V>(first vector) for panels of V <= kTileVectors vectors that share `vectors` evenly.
+template <class Body>
+RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
+  const int panels = (vectors + kTileVectors - 1) / kTileVectors;
+  for (int i = 0; i < panels; ++i) {
+    const int first = vectors * i / panels;
+    const int last = vectors * (i + 1) / panels;
+    switch (last - first) {
+      case 1: body.template operator()<1>(first); break;
+      case 2: body.template operator()<2>(first); break;
+      default: body.template operator()<kTileVectors>(first); break;
+    }
+  }
+}
+
+// --- elements ---------------------------------------------------------------------------------------------------------
+
+/// Storage of a bf16; core/base/bf16.h has the same rounding, but reaches for C++ library headers.
+struct Bf16 {
+  uint16_t bits;
+};
+
+RINGBOLT_SIMD float widen(float x) { return x; }
+RINGBOLT_SIMD float widen(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+
+/// Nearest, ties to even; NaN stays NaN.
+RINGBOLT_SIMD Bf16 narrow(float x) {
+  const uint32_t u = __builtin_bit_cast(uint32_t, x);
+  if ((u & 0x7fffffffU) > 0x7f800000U) return Bf16{static_cast<uint16_t>((u >> 16) | 0x40U)};
+  return Bf16{static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
+}
+
+RINGBOLT_SIMD float pair_of(Bf16 low, Bf16 high) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(low.bits) | (static_cast<uint32_t>(high.bits) << 16));
+}
+
+/// Words of a contiguous row of n elements: words[i * step] = word i.
+template <class Product, class In>
+RINGBOLT_SIMD void pack_row(const In* row, int n, float* words, int64_t step) {
+  if constexpr (Product::kPerWord == 1) {
+    for (int i = 0; i < n; ++i) words[i * step] = widen(row[i]);
+  } else {
+    for (int i = 0; i < n / 2; ++i) words[i * step] = pair_of(row[2 * i], row[2 * i + 1]);
+  }
+}
+
+/// Rows of a matrix whose rows are the summed dimension, that is B or a column-wise A: f32 rows as they are; bf16 rows
+/// 2i and 2i + 1 woven into row i of pairs, a zero row where the last has no partner.
+template <class Product, class In>
+RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows, int n, float* words, int64_t step) {
+  if constexpr (Product::kPerWord == 1) {
+    for (int r = 0; r < n_rows; ++r) {
+      for (int i = 0; i < n; ++i) words[r * step + i] = widen(rows[r * row_step + i]);
+    }
+  } else {
+    for (int r = 0; r < n_rows; r += 2) {
+      const In* low = rows + r * row_step;
+      const In* high = low + row_step;
+      float* pairs = words + r / 2 * step;
+      if (r + 1 < n_rows) {
+        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], high[i]);
+      } else {
+        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], Bf16{0});
+      }
+    }
+  }
+}
+
+#if defined(__AVX512BF16__)
+/// Lane i holds the bf16 of low[i] and of high[i].
+RINGBOLT_SIMD Floats pair_lanes(Floats low, Floats high) {
+  alignas(64) static constexpr uint16_t kWeave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                      8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512bh both = _mm512_cvtne2ps_pbh(__builtin_bit_cast(__m512, high), __builtin_bit_cast(__m512, low));
+  return __builtin_bit_cast(
+      Floats, _mm512_permutexvar_epi16(_mm512_load_si512(kWeave), __builtin_bit_cast(__m512i, both)));
+}
+
+/// Stores the bf16 of 16 values, in order, in 8 words.
+RINGBOLT_SIMD void store_narrow(float* words, Floats x) {
+  const __m256bh half = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, x));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), __builtin_bit_cast(__m256i, half));
+}
+#endif
+
+}  // namespace
+}  // namespace ringbolt::cpu
