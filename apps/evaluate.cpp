@@ -6,6 +6,7 @@
 #include "apps/common_options.h"
 #include "apps/model_options.h"
 #include "apps/results.h"
+#include "apps/train_setup.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/evaluate/context_loss.h"
@@ -140,8 +141,9 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend
 
 PredictedReach reach_of(const EvaluateOptions& o, const LoadedModel& loaded) {
   const ModelConfig& stored = loaded.stored_config();
-  return predicted_reach(stored.head_dim, o.pretraining_base.value_or(stored.rope_theta),
-                         o.pretraining_length.value_or(stored.max_position_embeddings), loaded.config().rope_theta,
+  const Json before = pretraining_of(o.model.checkpoint, stored);
+  return predicted_reach(stored.head_dim, o.pretraining_base.value_or(before.at("rope_base").as_real()),
+                         o.pretraining_length.value_or(before.at("context_length").as_integer()), loaded.config().rope_theta,
                          stored.max_position_embeddings);
 }
 
