@@ -10,6 +10,13 @@ namespace {
 constexpr int kBackwardKeys = 96;
 constexpr int kBackwardRows = 64;
 
+/// y[i] += scale * x[i], i < n.
+RINGBOLT_SIMD void add_scaled(const float* x, int n, float scale, float* y) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load(x + i) * scale + load(y + i));
+  for (; i < n; ++i) y[i] += scale * x[i];
+}
+
 template <class In, class Product>
 class Backward {
  public:
@@ -93,8 +100,8 @@ class Backward {
         float* key_words = b_.keys + int64_t{first} * kLanes * depth_ + lane;
         float* value_words = b_.values + int64_t{first} * kLanes * depth_ + lane;
         if (key < p_.keys) {
-          pack_row<Product>(k + key * p_.k_stride, p_.head_dim, key_words, kWidth);
-          pack_row<Product>(v + key * p_.v_stride, p_.head_dim, value_words, kWidth);
+          pack_column<Product>(k + key * p_.k_stride, p_.head_dim, key_words, kWidth);
+          pack_column<Product>(v + key * p_.v_stride, p_.head_dim, value_words, kWidth);
         } else {
           for (int d = 0; d < depth_; ++d) key_words[d * kWidth] = value_words[d * kWidth] = 0;
         }
@@ -109,8 +116,8 @@ class Backward {
     for (int key = 0; key < p_.keys; ++key) {
       float* dk = p_.dk + (p_.key_begin + key) * p_.dk_stride;
       float* dv = p_.dv + (p_.key_begin + key) * p_.dv_stride;
-      for (int d = 0; d < p_.head_dim; ++d) dk[d] += p_.scale * b_.dk[key * dim_step_ + d];
-      for (int d = 0; d < p_.head_dim; ++d) dv[d] += b_.dv[key * dim_step_ + d];
+      add_scaled(b_.dk + key * dim_step_, p_.head_dim, p_.scale, dk);
+      add_scaled(b_.dv + key * dim_step_, p_.head_dim, 1, dv);
     }
   }
 
@@ -150,8 +157,8 @@ class Backward {
     const int padded = static_cast<int>(round_up(n, kTileRows));
     for (int r = 0; r < padded; ++r) {
       if (r < n) {
-        pack_row<Product>(q + r * p_.q_stride, p_.head_dim, b_.q + r * kRowStep, 1);
-        pack_row<Product>(dout + r * p_.dout_stride, p_.head_dim, b_.dout + r * kRowStep, 1);
+        pack_row<Product>(q + r * p_.q_stride, p_.head_dim, b_.q + r * kRowStep);
+        pack_row<Product>(dout + r * p_.dout_stride, p_.head_dim, b_.dout + r * kRowStep);
         const float lse = p_.lse[(begin + r) * p_.lse_stride + head];
         b_.lse[r] = lse == -kInfinity ? kInfinity : lse * 1.44269504088896340736F;
         b_.delta[r] = lse == -kInfinity ? 0 : p_.delta[(begin + r) * p_.delta_stride + head];
@@ -247,8 +254,7 @@ class Backward {
       });
       for (int r = row; r < n && r < row + kTileRows; ++r) {
         float* dq = p_.dq + (begin + r) * p_.dq_stride + int64_t{head} * p_.head_dim;
-        const float* sum = b_.dq + (r - row) * dim_step_;
-        for (int d = 0; d < p_.head_dim; ++d) dq[d] += p_.scale * sum[d];
+        add_scaled(b_.dq + (r - row) * dim_step_, p_.head_dim, p_.scale, dq);
       }
     }
   }

@@ -121,8 +121,8 @@ class Forward {
       }
       const int head = column / p_.rows;
       const int64_t row = p_.row_begin + column % p_.rows;
-      pack_row<Product>(static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim, p_.head_dim,
-                        query, width);
+      pack_column<Product>(static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim, p_.head_dim,
+                           query, width);
       const float lse = p_.lse[row * p_.lse_stride + head];
       if (lse == -kInfinity) return;
       // What was seen so far is one key of weight exp(lse), whose value is out.
@@ -163,17 +163,27 @@ class Forward {
     const int64_t last_row = (s.query_end < row_end ? s.query_end : row_end) - 1;
     const int64_t last_seen = last_row + s.shift;
     const int64_t end = last_seen < last_key ? last_seen : last_key;
+    // Keys that all rows of the piece see.
+    const int64_t common =
+        p_.row_begin < s.query_begin || row_end > s.query_end ? 0 : p_.row_begin + s.shift;
     for (int64_t key = first; key < end; key += kForwardKeys) {
       const int count = static_cast<int>(end - key < kForwardKeys ? end - key : kForwardKeys);
       pack_block(key, count);
-      set_limits(s, key, count);
-      for_panels(vectors_, [&]<int V>(int first_vector) { panel<V>(first_vector * kLanes); });
+      if (key + count <= common) {
+        for_panels(vectors_, [&]<int V>(int vector) { panel<V>(vector * kLanes, count, false); });
+      } else {
+        set_limits(s, key, count);
+        for_panels(vectors_, [&]<int V>(int vector) { masked_panel<V>(vector * kLanes); });
+      }
     }
+    for_columns([&](int column, int, int64_t row) {
+      if (row >= s.query_begin && row < s.query_end && row + s.shift > first && first < end) b_.seen[column] = 1;
+    });
   }
 
   void pack_block(int64_t key, int count) {
     const In* k = static_cast<const In*>(p_.k) + key * p_.k_stride;
-    for (int i = 0; i < count; ++i) pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep, 1);
+    for (int i = 0; i < count; ++i) pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep);
     pack_depth_rows<Product>(static_cast<const In*>(p_.v) + key * p_.v_stride, p_.v_stride, count, p_.head_dim,
                              b_.values, value_step_);
   }
@@ -184,27 +194,31 @@ class Forward {
       const int64_t visible = row < s.query_begin || row >= s.query_end ? 0 : row + s.shift - key;
       limit = static_cast<int32_t>(visible < 0 ? 0 : (visible > count ? count : visible));
       b_.limit[column] = limit;
-      b_.seen[column] |= limit;
     });
     for (int c = columns_; c < vectors_ * kLanes; ++c) b_.limit[c] = limit;
   }
 
   template <int V>
-  void panel(int begin) {
-    constexpr int kWidth = V * kLanes;
+  void masked_panel(int begin) {
     int32_t least = kForwardKeys;
     int32_t most = 0;
-    for (int c = begin; c < begin + kWidth; ++c) {
+    for (int c = begin; c < begin + V * kLanes; ++c) {
       least = b_.limit[c] < least ? b_.limit[c] : least;
       most = b_.limit[c] > most ? b_.limit[c] : most;
     }
-    if (most == 0) return;
+    if (most > 0) panel<V>(begin, most, least < most);
+  }
+
+  /// Merges the first `most` keys of the block into a panel of columns.
+  template <int V>
+  void panel(int begin, int most, bool masked) {
+    constexpr int kWidth = V * kLanes;
     const float* queries = b_.queries + begin * depth_;
     for (int key = 0; key < most; key += kTileRows) {
       overwrite(multiply<Product, V, kKeyStep>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth),
                 b_.scores + key * kWidth, kWidth);
     }
-    softmax<V>(begin, most, least < most);
+    softmax<V>(begin, most, masked);
     const float* weights = kPairs == 1 ? b_.scores : b_.weights;
     float* acc = b_.acc + int64_t{begin} * acc_rows_;
     Vectors<V> rescale;

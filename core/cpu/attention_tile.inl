@@ -134,9 +134,31 @@ RINGBOLT_SIMD float pair_of(Bf16 low, Bf16 high) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(low.bits) | (static_cast<uint32_t>(high.bits) << 16));
 }
 
-/// Words of a contiguous row of n elements: words[i * step] = word i.
+/// kLanes neighbours as f32.
+RINGBOLT_SIMD Floats load_wide(const float* p) { return load(p); }
+RINGBOLT_SIMD Floats load_wide(const Bf16* p) { return as_floats(load_halves(p) << 16); }
+
+/// y[i] = f32 of x[i], i < n.
+template <class In>
+RINGBOLT_SIMD void copy_wide(const In* x, int n, float* y) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load_wide(x + i));
+  for (; i < n; ++i) y[i] = widen(x[i]);
+}
+
+/// Words of a row of n elements along the depth, one behind the other.
 template <class Product, class In>
-RINGBOLT_SIMD void pack_row(const In* row, int n, float* words, int64_t step) {
+RINGBOLT_SIMD void pack_row(const In* row, int n, float* words) {
+  if constexpr (Product::kPerWord == 1) {
+    copy_wide(row, n, words);
+  } else {
+    __builtin_memcpy(words, row, static_cast<unsigned>(n) * sizeof(In));
+  }
+}
+
+/// The same with `step` words from one to the next: a column of B.
+template <class Product, class In>
+RINGBOLT_SIMD void pack_column(const In* row, int n, float* words, int64_t step) {
   if constexpr (Product::kPerWord == 1) {
     for (int i = 0; i < n; ++i) words[i * step] = widen(row[i]);
   } else {
@@ -144,24 +166,23 @@ RINGBOLT_SIMD void pack_row(const In* row, int n, float* words, int64_t step) {
   }
 }
 
-/// Rows of a matrix whose rows are the summed dimension, that is B or a column-wise A: f32 rows as they are; bf16 rows
-/// 2i and 2i + 1 woven into row i of pairs, a zero row where the last has no partner.
+/// Rows of a matrix whose rows are the depth, that is B or a column-wise A: f32 rows as they are; bf16 rows 2i and 2i + 1
+/// woven into row i of pairs, with zeros where the last has no partner.
 template <class Product, class In>
 RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows, int n, float* words, int64_t step) {
   if constexpr (Product::kPerWord == 1) {
-    for (int r = 0; r < n_rows; ++r) {
-      for (int i = 0; i < n; ++i) words[r * step + i] = widen(rows[r * row_step + i]);
-    }
+    for (int r = 0; r < n_rows; ++r) copy_wide(rows + r * row_step, n, words + r * step);
   } else {
     for (int r = 0; r < n_rows; r += 2) {
       const In* low = rows + r * row_step;
       const In* high = low + row_step;
       float* pairs = words + r / 2 * step;
-      if (r + 1 < n_rows) {
-        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], high[i]);
-      } else {
-        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], Bf16{0});
+      const bool both = r + 1 < n_rows;
+      int i = 0;
+      for (; both && i + kLanes <= n; i += kLanes) {
+        store(pairs + i, as_floats(load_halves(low + i) | load_halves(high + i) << 16));
       }
+      for (; i < n; ++i) pairs[i] = pair_of(low[i], both ? high[i] : Bf16{0});
     }
   }
 }

@@ -29,6 +29,8 @@ constexpr int kLanes = kVectorBytes / 4;
 using Floats = float __attribute__((vector_size(kVectorBytes)));
 using Ints = int32_t __attribute__((vector_size(kVectorBytes)));
 using UnalignedFloats = float __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
+using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 
 constexpr float kInfinity = __builtin_inff();
@@ -36,6 +38,10 @@ constexpr float kInfinity = __builtin_inff();
 RINGBOLT_SIMD Floats load(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
 RINGBOLT_SIMD Ints load(const int32_t* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
 RINGBOLT_SIMD void store(float* p, Floats x) { *reinterpret_cast<UnalignedFloats*>(p) = x; }
+/// kLanes values of 16 bits, each in the low half of its lane.
+RINGBOLT_SIMD Ints load_halves(const void* p) {
+  return __builtin_convertvector(*static_cast<const UnalignedHalves*>(p), Ints);
+}
 RINGBOLT_SIMD Floats broadcast(float x) { return x - Floats{}; }
 RINGBOLT_SIMD Ints broadcast(int32_t x) { return x - Ints{}; }
 RINGBOLT_SIMD Floats as_floats(Ints x) { return __builtin_bit_cast(Floats, x); }
