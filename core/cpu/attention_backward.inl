@@ -145,6 +145,9 @@ class Backward {
     const int first_vector = first / kLanes;
     const int end_vector = (most + kLanes - 1) / kLanes;
     const bool masked = first % kLanes != 0 || least < end_vector * kLanes;
+    ahead_ = begin + n;
+    ahead_end_ = ahead_ + kBackwardRows < s.query_end ? ahead_ + kBackwardRows : s.query_end;
+    ahead_head_ = head;
     scores(n, first, first_vector, end_vector, masked);
     const int first_row = static_cast<int>(first / kTileRows * kTileRows);
     key_gradients(n, first_row, most);
@@ -182,6 +185,7 @@ class Backward {
       const float* keys = b_.keys + int64_t{panel} * kLanes * depth_;
       const float* values = b_.values + int64_t{panel} * kLanes * depth_;
       for (int r = 0; r < n; r += kTileRows) {
+        prefetch_ahead();
         float* p = b_.p + r * kScoreStep + panel * kLanes;
         float* ds = b_.ds + r * kScoreStep + panel * kLanes;
         overwrite(multiply<Product, V, kRowStep>(depth_, b_.q + r * kRowStep, 1, keys, kWidth), p, kScoreStep);
@@ -189,6 +193,19 @@ class Backward {
         probabilities<V>(r, panel, first, masked);
       }
     });
+  }
+
+  /// Fetches a few rows of the next tile while this one is worked on: rows lie H D apart, too far for the machine to
+  /// foresee.
+  void prefetch_ahead() {
+    const int64_t stop = ahead_ + kTileRows / 2 < ahead_end_ ? ahead_ + kTileRows / 2 : ahead_end_;
+    const int64_t offset = int64_t{ahead_head_} * p_.head_dim;
+    const int64_t bytes = p_.head_dim * static_cast<int64_t>(sizeof(In));
+    for (; ahead_ < stop; ++ahead_) {
+      prefetch(static_cast<const In*>(p_.q) + ahead_ * p_.q_stride + offset, bytes);
+      prefetch(static_cast<const In*>(p_.dout) + ahead_ * p_.dout_stride + offset, bytes);
+      prefetch(p_.dq + ahead_ * p_.dq_stride + offset, p_.head_dim * 4);
+    }
   }
 
   /// P from S and dS from dP, for kTileRows rows of a panel.
@@ -266,6 +283,9 @@ class Backward {
   const int dim_vectors_;
   const int64_t dim_step_;
   const float score_scale_;
+  int ahead_head_ = 0;  // rows [ahead_, ahead_end_) of this head are to be prefetched
+  int64_t ahead_ = 0;
+  int64_t ahead_end_ = 0;
 };
 
 }  // namespace

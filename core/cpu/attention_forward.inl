@@ -81,7 +81,8 @@ class Forward {
         depth_(piece.head_dim / kPairs),
         acc_rows_(static_cast<int>(round_up(piece.head_dim, kTileRows))),
         value_step_(round_up(piece.head_dim, kLanes)),
-        score_scale_(piece.scale * kLog2E) {}
+        score_scale_(piece.scale * kLog2E),
+        rows_ahead_((kTileRows * kTileVectors + vectors_ - 1) / vectors_) {}
 
   void run() {
     load_columns();
@@ -169,6 +170,8 @@ class Forward {
     for (int64_t key = first; key < end; key += kForwardKeys) {
       const int count = static_cast<int>(end - key < kForwardKeys ? end - key : kForwardKeys);
       pack_block(key, count);
+      ahead_ = key + count;
+      ahead_end_ = ahead_ + kForwardKeys < end ? ahead_ + kForwardKeys : end;
       if (key + count <= common) {
         for_panels(vectors_, [&]<int V>(int vector) { panel<V>(vector * kLanes, count, false); });
       } else {
@@ -198,6 +201,17 @@ class Forward {
     for (int c = columns_; c < vectors_ * kLanes; ++c) b_.limit[c] = limit;
   }
 
+  /// Fetches a few rows of the next block of keys while this one is worked on: rows lie H D apart, too far for the
+  /// machine to foresee.
+  void prefetch_ahead() {
+    const int64_t stop = ahead_ + rows_ahead_ < ahead_end_ ? ahead_ + rows_ahead_ : ahead_end_;
+    const int64_t bytes = p_.head_dim * static_cast<int64_t>(sizeof(In));
+    for (; ahead_ < stop; ++ahead_) {
+      prefetch(static_cast<const In*>(p_.k) + ahead_ * p_.k_stride, bytes);
+      prefetch(static_cast<const In*>(p_.v) + ahead_ * p_.v_stride, bytes);
+    }
+  }
+
   template <int V>
   void masked_panel(int begin) {
     int32_t least = kForwardKeys;
@@ -215,6 +229,7 @@ class Forward {
     constexpr int kWidth = V * kLanes;
     const float* queries = b_.queries + begin * depth_;
     for (int key = 0; key < most; key += kTileRows) {
+      prefetch_ahead();
       overwrite(multiply<Product, V, kKeyStep>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth),
                 b_.scores + key * kWidth, kWidth);
     }
@@ -306,6 +321,9 @@ class Forward {
   const int acc_rows_;
   const int64_t value_step_;
   const float score_scale_;
+  const int64_t rows_ahead_;  // a call of prefetch_ahead
+  int64_t ahead_ = 0;         // keys [ahead_, ahead_end_) are to be prefetched
+  int64_t ahead_end_ = 0;
 };
 
 }  // namespace

@@ -57,6 +57,11 @@ RINGBOLT_SIMD Ints lane_numbers() {
 /// Lanewise mask ? a : b, for a mask of zeros and all ones.
 RINGBOLT_SIMD Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b; }
 
+/// Asks for [p, p + bytes) to come to the second cache level.
+RINGBOLT_SIMD void prefetch(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 0, 2);
+}
+
 /// The larger; y where one of them is NaN.
 RINGBOLT_SIMD Floats larger(Floats x, Floats y) {
 #if defined(__AVX512F__)
