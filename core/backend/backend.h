@@ -40,12 +40,13 @@ struct AdamWStep {
   int64_t step;          ///< 1 for the first update (bias correction)
 };
 
-/// Losses of a chunk of tokens and, in place of the logits, their gradient.
+/// Losses of a chunk of C tokens and, where `gradient` is not empty, the gradient of their logits.
 struct CrossEntropyViews {
-  View logits;        ///< (C, V) A in; out: (softmax - one-hot) * gradient_scale, zero rows where the target is < 0
+  ConstView logits;   ///< (C, V) f32
   ConstView targets;  ///< (C) i32; a negative target is not counted
   View losses;        ///< (C) f32: -log softmax[target], 0 where not counted
   View hits;          ///< (C) i32: 1 where the target has the largest logit (the first one of equals), else 0
+  View gradient;      ///< (C, V) A or f32: (softmax - one-hot) * scale, zero rows where not counted; may be `logits` itself
 };
 
 class Backend {

@@ -79,7 +79,13 @@ void require(bool condition, const std::string& problem, const std::string& why,
 class GroupBuilder {
  public:
   explicit GroupBuilder(std::string name) { group_.name = std::move(name); }
+  /// At the next multiple of 64 elements, which suits every vector and matrix unit.
   GroupBuilder& add(std::string name, Shape tensor, Decay decay, InitialValue initial) {
+    group_.elements = (group_.elements + kAlignment - 1) / kAlignment * kAlignment;
+    return adjoin(std::move(name), tensor, decay, initial);
+  }
+  /// Right behind the one before, to be one matrix with it.
+  GroupBuilder& adjoin(std::string name, Shape tensor, Decay decay, InitialValue initial) {
     group_.tensors.push_back({std::move(name), tensor, decay, initial, group_.elements});
     group_.elements += tensor.elements();
     return *this;
@@ -87,6 +93,7 @@ class GroupBuilder {
   ParameterGroup take() { return std::move(group_); }
 
  private:
+  static constexpr int64_t kAlignment = 64;
   ParameterGroup group_;
 };
 
@@ -96,17 +103,17 @@ ParameterGroup layer_group(const ModelConfig& c, int64_t layer) {
   GroupBuilder g(concat("layer ", layer));
   g.add(prefix + ".self_attn.q_proj.weight", {c.query_width(), e}, Decay::yes, InitialValue::normal)
       .add(prefix + ".self_attn.k_proj.weight", {c.key_value_width(), e}, Decay::yes, InitialValue::normal)
-      .add(prefix + ".self_attn.v_proj.weight", {c.key_value_width(), e}, Decay::yes, InitialValue::normal)
+      .adjoin(prefix + ".self_attn.v_proj.weight", {c.key_value_width(), e}, Decay::yes, InitialValue::normal)
       .add(prefix + ".self_attn.o_proj.weight", {e, c.query_width()}, Decay::yes, InitialValue::normal_residual)
       .add(prefix + ".mlp.gate_proj.weight", {c.intermediate_size, e}, Decay::yes, InitialValue::normal)
-      .add(prefix + ".mlp.up_proj.weight", {c.intermediate_size, e}, Decay::yes, InitialValue::normal)
+      .adjoin(prefix + ".mlp.up_proj.weight", {c.intermediate_size, e}, Decay::yes, InitialValue::normal)
       .add(prefix + ".mlp.down_proj.weight", {e, c.intermediate_size}, Decay::yes, InitialValue::normal_residual)
       .add(prefix + ".input_layernorm.weight", {e}, Decay::no, InitialValue::one)
       .add(prefix + ".post_attention_layernorm.weight", {e}, Decay::no, InitialValue::one);
   if (c.qkv_bias) {
     g.add(prefix + ".self_attn.q_proj.bias", {c.query_width()}, Decay::no, InitialValue::zero)
         .add(prefix + ".self_attn.k_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero)
-        .add(prefix + ".self_attn.v_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero);
+        .adjoin(prefix + ".self_attn.v_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero);
   }
   return g.take();
 }
@@ -115,7 +122,9 @@ ParameterGroup layer_group(const ModelConfig& c, int64_t layer) {
 
 int64_t ModelConfig::parameter_count() const {
   int64_t count = 0;
-  for (const ParameterGroup& group : parameter_groups(*this)) count += group.elements;
+  for (const ParameterGroup& group : parameter_groups(*this)) {
+    for (const ParameterSpec& tensor : group.tensors) count += tensor.shape.elements();
+  }
   return count;
 }
 

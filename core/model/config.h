@@ -59,11 +59,11 @@ struct ParameterSpec {
 struct ParameterGroup {
   std::string name;
   std::vector<ParameterSpec> tensors;
-  int64_t elements = 0;
+  int64_t elements = 0;  ///< of the flat buffer, the padding between tensors included
 };
 
-/// Group 0 is the embedding, 1 … L the layers, L + 1 the final norm and, where it is not tied, the head. In a layer q, k
-/// and v lie one behind the other, and so do gate and up, so that each set can be one matrix product.
+/// Group 0 is the embedding, 1 … L the layers, L + 1 the final norm and, where it is not tied, the head. In a layer v lies
+/// right behind k and up right behind gate, so that each pair is one matrix.
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& config);
 
 }  // namespace ringbolt

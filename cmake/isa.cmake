@@ -1,0 +1,28 @@
+# ringbolt_add_isa_sources(library source… ISAS generic avx2 …)
+#
+# Compiles each source once an instruction set, into objects of the library, with RINGBOLT_ISA naming the set. Only x86-64
+# has more than `generic`; the choice among them is made at run time (core/cpu/isa.h).
+set(ringbolt_isa_flags_generic "")
+set(ringbolt_isa_flags_avx2 -mavx2 -mfma)
+set(ringbolt_isa_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
+set(ringbolt_isa_flags_avx512_bf16 ${ringbolt_isa_flags_avx512} -mavx512bf16)
+
+function(ringbolt_add_isa_sources library)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;ISAS")
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(arg_ISAS generic)
+    target_compile_definitions(ringbolt_${library} PRIVATE RINGBOLT_GENERIC_ONLY)
+  endif()
+  foreach(isa IN LISTS arg_ISAS)
+    list(GET arg_SOURCES 0 first)
+    get_filename_component(stem ${first} NAME_WE)
+    set(objects ringbolt_${library}_${stem}_${isa})
+    add_library(${objects} OBJECT ${arg_SOURCES})
+    target_compile_definitions(${objects} PRIVATE RINGBOLT_ISA=${isa})
+    target_compile_options(${objects} PRIVATE ${ringbolt_isa_flags_${isa}} -O3 -fopenmp-simd)
+    target_include_directories(${objects} PRIVATE ${PROJECT_SOURCE_DIR})
+    set_target_properties(${objects} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    target_link_libraries(${objects} PRIVATE ringbolt_warnings ringbolt_sanitizers)
+    target_sources(ringbolt_${library} PRIVATE $<TARGET_OBJECTS:${objects}>)
+  endforeach()
+endfunction()

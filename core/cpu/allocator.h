@@ -1,0 +1,29 @@
+// Memory of the CPU backend: 64-byte aligned blocks, kept for reuse, because fresh pages cost more than most kernels that
+// would touch them first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/backend/backend.h"
+
+namespace ringbolt::cpu {
+
+class Allocator {
+ public:
+  Allocator();
+  /// Uninitialised. Throws: DeviceError when the system has no more. The block may outlive the allocator.
+  std::shared_ptr<std::byte> allocate(int64_t bytes);
+  MemoryUse use() const;
+  void reset_peak();
+
+ private:
+  struct Pool;
+  std::shared_ptr<Pool> pool_;
+};
+
+}  // namespace ringbolt::cpu

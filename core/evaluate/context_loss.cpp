@@ -1,0 +1,99 @@
+#include "core/evaluate/context_loss.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/error.h"
+
+namespace ringbolt {
+namespace {
+
+int64_t stride_of(const EvaluationProtocol& p) { return p.stride == 0 ? p.context_length : p.stride; }
+
+/// One pass: some windows laid one behind the other, with their attention and positions.
+struct Pass {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> targets;
+  std::vector<int64_t> positions;
+  std::vector<int64_t> offsets{0};
+};
+
+Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t first_window, int64_t windows) {
+  Pass pass;
+  std::vector<int32_t> window(static_cast<size_t>(p.context_length));
+  for (int64_t w = first_window; w < first_window + windows; ++w) {
+    read(w * stride_of(p), window);
+    pass.ids.push_back(p.bos_id);
+    pass.ids.insert(pass.ids.end(), window.begin(), window.end() - 1);
+    // The first window scores all; a later one, unless the overlap is scored, only what is new.
+    const int64_t seen = w == 0 || p.overlap == Overlap::scored ? 0 : p.context_length - stride_of(p);
+    for (int64_t t = 0; t < p.context_length; ++t) {
+      pass.targets.push_back(t < seen ? -1 : window[static_cast<size_t>(t)]);
+      pass.positions.push_back(t);
+    }
+    pass.offsets.push_back(static_cast<int64_t>(pass.ids.size()));
+  }
+  return pass;
+}
+
+void add_losses(const Pass& pass, const HostLosses& losses, ContextLoss& result) {
+  const int64_t length = result.protocol.context_length;
+  const int64_t buckets = result.protocol.buckets;
+  for (size_t t = 0; t < pass.targets.size(); ++t) {
+    if (pass.targets[t] < 0) continue;
+    const LossSum one{static_cast<double>(losses.losses[t]), 1, losses.hits[t]};
+    result.total += one;
+    result.buckets[static_cast<size_t>(pass.positions[t] * buckets / length)] += one;
+  }
+}
+
+void require(bool condition, const std::string& problem, const std::string& why, const std::string& what_to_try) {
+  if (!condition) throw UsageError(message(problem, why, what_to_try));
+}
+
+}  // namespace
+
+void validate(const EvaluationProtocol& p) {
+  require(p.context_length > 0, concat("the context length is ", p.context_length), "a window has at least one token",
+          "Use --context-lengths 128,512,1K.");
+  require(p.stride >= 0 && p.stride <= p.context_length, concat("the stride ", p.stride, " exceeds the context length"),
+          concat("windows of ", p.context_length, " tokens would leave gaps"), "Use a stride of at most that.");
+  require(p.buckets > 0, concat("there are ", p.buckets, " position buckets"), "a loss belongs to one of them",
+          "Use 4.");
+}
+
+double ContextLoss::perplexity() const { return std::exp(mean()); }
+
+int64_t window_count(const EvaluationProtocol& p, int64_t stream_tokens) {
+  require(stream_tokens >= p.context_length,
+          concat("the context length ", p.context_length, " is longer than the data"),
+          concat("there are ", stream_tokens, " tokens"), "Use a shorter length or more text.");
+  const int64_t all = (stream_tokens - p.context_length) / stride_of(p) + 1;
+  return p.windows == 0 ? all : std::min(all, p.windows);
+}
+
+ContextLoss evaluate_context(Backend& backend, Transformer& model, const EvaluationProtocol& protocol,
+                             int64_t stream_tokens, const TokenReader& read, const RotaryTables& rotary,
+                             const EvaluationProgress& progress) {
+  validate(protocol);
+  ContextLoss result;
+  result.protocol = protocol;
+  result.windows = window_count(protocol, stream_tokens);
+  result.buckets.resize(static_cast<size_t>(protocol.buckets));
+  const int64_t together = std::max<int64_t>(1, protocol.tokens_per_pass / protocol.context_length);
+  RotaryTable table;
+  int64_t table_windows = 0;
+  for (int64_t done = 0; done < result.windows;) {
+    const int64_t windows = std::min(together, result.windows - done);
+    const Pass pass = make_pass(protocol, read, done, windows);
+    if (windows != table_windows) table = rotary(pass.positions);
+    table_windows = windows;
+    WholeSequenceAttention attention(backend, causal_slices(pass.offsets));
+    add_losses(pass, model.evaluate(pass.ids, pass.targets, table, attention), result);
+    done += windows;
+    if (progress) progress(done, result.windows);
+  }
+  return result;
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,46 @@
+// The model's end: final norm, vocabulary matrix, and cross entropy in chunks of tokens, so that logits never exist for
+// the whole sequence.
+#pragma once
+
+#include <optional>
+
+#include "core/model/layer_views.h"
+
+namespace ringbolt {
+
+/// What the loss of T tokens leaves on the device.
+struct TokenLosses {
+  Tensor losses;  ///< (T) f32: -log p(target), 0 where the target is negative
+  Tensor hits;    ///< (T) i32: 1 where the target was the most likely token
+};
+
+class Head {
+ public:
+  Head(Backend& backend, const ModelConfig& config) : backend_(backend), config_(config) {}
+
+  /// x (T, E): the last block's output; targets (T) i32.
+  TokenLosses losses(const HeadViews<ConstView>& w, ConstView x, ConstView targets) const;
+  /// The same and the gradient of sum(losses) * scale: x is overwritten with its own, g receives the weights' (+=).
+  TokenLosses losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets, float scale,
+                              View x) const;
+  /// logits (T, V) f32 of rows of x (T, E).
+  void logits(const HeadViews<ConstView>& w, ConstView x, View logits) const;
+
+ private:
+  struct Gradients {
+    const HeadViews<View>& weights;
+    float scale;
+    View dnormed;
+  };
+  TokenLosses chunked_losses(const HeadViews<ConstView>& w, ConstView normed, ConstView targets,
+                             const std::optional<Gradients>& gradients) const;
+  float epsilon() const { return static_cast<float>(config_.rms_norm_eps); }
+
+  Backend& backend_;
+  const ModelConfig& config_;
+};
+
+/// Tokens of a chunk: logits of at most 2^25 elements.
+int64_t head_chunk_tokens(int64_t vocab_size);
+
+}  // namespace ringbolt

@@ -1,0 +1,104 @@
+#include "core/model/parameters.h"
+
+#include <cmath>
+
+#include "core/base/random.h"
+
+namespace ringbolt {
+namespace {
+
+constexpr double kInitialDeviation = 0.02;
+
+/// The piece's part of a flat buffer; an empty buffer has empty parts.
+View part(Tensor& flat, int64_t offset, int64_t count) {
+  return flat.empty() ? View() : flat.view().slice_rows(offset, offset + count);
+}
+
+void set_weights(Backend& backend, const ParameterPiece& piece, const float* values) {
+  backend.upload(values, piece.master);
+  if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+}
+
+}  // namespace
+
+ResidentParameters::ResidentParameters(Backend& backend, const ModelConfig& config, DType dtype, StorePurpose purpose)
+    : backend_(backend), config_(config), dtype_(dtype), groups_(parameter_groups(config)) {
+  const auto zeros = [&](DType type, int64_t elements) {
+    Tensor tensor = backend_.allocate(type, {elements});
+    backend_.fill_zero(tensor);
+    return tensor;
+  };
+  for (const ParameterGroup& group : groups_) {
+    Buffers b;
+    b.weights = zeros(dtype, group.elements);
+    if (dtype != DType::f32) b.masters = zeros(DType::f32, group.elements);
+    if (purpose == StorePurpose::training) {
+      b.gradients = zeros(DType::f32, group.elements);
+      b.m = zeros(DType::f32, group.elements);
+      b.v = zeros(DType::f32, group.elements);
+    }
+    buffers_.push_back(std::move(b));
+  }
+}
+
+void ResidentParameters::zero_gradients() {
+  for (Buffers& b : buffers_) backend_.fill_zero(b.gradients);
+}
+
+void ResidentParameters::for_each(const std::function<void(const ParameterPiece&)>& visit) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    Buffers& b = buffers_[g];
+    for (const ParameterSpec& spec : groups_[g].tensors) {
+      const int64_t n = spec.shape.elements();
+      const View weight = part(b.weights, spec.offset, n);
+      const View master = b.masters.empty() ? weight : part(b.masters, spec.offset, n);
+      visit({spec, 0, n, weight, master, part(b.gradients, spec.offset, n), part(b.m, spec.offset, n),
+             part(b.v, spec.offset, n)});
+    }
+  }
+}
+
+double ResidentParameters::gradient_norm() {
+  double squares = 0;
+  for (Buffers& b : buffers_) squares += backend_.sum_of_squares(b.gradients);  // padding is zero
+  return std::sqrt(squares);
+}
+
+void ResidentParameters::update(const AdamWStep& step) {
+  for_each([&](const ParameterPiece& piece) {
+    AdamWStep own = step;
+    if (piece.spec.decay == Decay::no) own.weight_decay = 0;
+    backend_.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
+  });
+}
+
+void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
+  const double residual =
+      kInitialDeviation / std::sqrt(2.0 * static_cast<double>(store.config().num_hidden_layers));
+  std::vector<float> values;
+  store.for_each([&](const ParameterPiece& piece) {
+    const Philox random(seed, stream_of(piece.spec.name));
+    const InitialValue initial = piece.spec.initial;
+    const double deviation = initial == InitialValue::normal_residual ? residual : kInitialDeviation;
+    values.resize(static_cast<size_t>(piece.count));
+    for (int64_t i = 0; i < piece.count; ++i) {
+      double value = initial == InitialValue::one ? 1 : 0;
+      if (initial == InitialValue::normal || initial == InitialValue::normal_residual) {
+        value = deviation * random.normal(static_cast<uint64_t>(piece.first + i));
+      }
+      values[static_cast<size_t>(i)] = static_cast<float>(value);
+    }
+    set_weights(backend, piece, values.data());
+  });
+}
+
+void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read) {
+  std::vector<float> values;
+  store.for_each([&](const ParameterPiece& piece) {
+    values.resize(static_cast<size_t>(piece.count));
+    read(piece.spec.name, piece.first, values);
+    set_weights(backend, piece, values.data());
+  });
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,92 @@
+// Who holds a model's parameters, gradients and optimizer state.
+//
+// Each group (core/model/config.h) is one flat buffer a kind, so that reducing, sharding and clearing a layer is one call.
+// `ResidentParameters` keeps everything here; a sharded store will keep a piece. One visitor over (name, weight, gradient,
+// moments) serves initialisation, loading, saving, norm and update, so that a new weight cannot be forgotten in one.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/backend/backend.h"
+#include "core/model/config.h"
+
+namespace ringbolt {
+
+/// The pieces of one named tensor that this rank owns: elements [first, first + count) of it, flat.
+struct ParameterPiece {
+  const ParameterSpec& spec;
+  int64_t first;
+  int64_t count;
+  View weight;    ///< A: what the model computes with
+  View master;    ///< f32; the same memory as `weight` in an f32 model
+  View gradient;  ///< f32; this and the moments are empty in a store for inference
+  View m;         ///< f32, first moment
+  View v;         ///< f32, second moment
+};
+
+class ParameterStore {
+ public:
+  virtual ~ParameterStore() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual DType dtype() const = 0;
+  /// Flat weights of a whole group, A.
+  virtual ConstView weights(int64_t group) = 0;
+  /// Flat gradient sums of a whole group, f32. Requires: a store for training.
+  virtual View gradients(int64_t group) = 0;
+  virtual void zero_gradients() = 0;
+  /// Backward added its last to this group in this step: a store over ranks may start to reduce it.
+  virtual void gradients_complete(int64_t group) = 0;
+  /// Visits this rank's pieces, group by group.
+  virtual void for_each(const std::function<void(const ParameterPiece&)>& visit) = 0;
+  /// The Euclidean norm of all gradients of all ranks. Waits.
+  virtual double gradient_norm() = 0;
+  /// One AdamW step; `step.weight_decay` applies where the spec says so.
+  virtual void update(const AdamWStep& step) = 0;
+};
+
+enum class StorePurpose { inference, training };
+
+class ResidentParameters final : public ParameterStore {
+ public:
+  /// Weights, gradients and moments are zero. Throws: DeviceError when the memory is not there.
+  ResidentParameters(Backend& backend, const ModelConfig& config, DType dtype, StorePurpose purpose);
+
+  const ModelConfig& config() const override { return config_; }
+  DType dtype() const override { return dtype_; }
+  ConstView weights(int64_t group) override { return buffers(group).weights; }
+  View gradients(int64_t group) override { return buffers(group).gradients; }
+  void zero_gradients() override;
+  void gradients_complete(int64_t) override {}
+  void for_each(const std::function<void(const ParameterPiece&)>& visit) override;
+  double gradient_norm() override;
+  void update(const AdamWStep& step) override;
+
+ private:
+  struct Buffers {
+    Tensor weights;
+    Tensor masters;  ///< empty in an f32 model
+    Tensor gradients;
+    Tensor m;
+    Tensor v;
+  };
+  Buffers& buffers(int64_t group) { return buffers_[static_cast<size_t>(group)]; }
+
+  Backend& backend_;
+  ModelConfig config_;
+  DType dtype_;
+  std::vector<ParameterGroup> groups_;
+  std::vector<Buffers> buffers_;
+};
+
+/// Draws the initial weights: normal with deviation 0.02, divided by sqrt(2 L) for the projections that end a residual
+/// branch (GPT-2's rule), one for norms, zero for biases. A function of (seed, name, element) alone.
+void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
+
+/// Reads elements [first, first + count) of the named tensor as f32.
+using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;
+/// Sets masters and weights from `read`.
+void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read);
+
+}  // namespace ringbolt

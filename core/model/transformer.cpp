@@ -1,0 +1,118 @@
+#include "core/model/transformer.h"
+
+#include "core/base/error.h"
+
+namespace ringbolt {
+namespace {
+
+Tensor upload_ids(Backend& backend, std::span<const int32_t> ids) {
+  return upload_new(backend, DType::i32, {static_cast<int64_t>(ids.size())}, ids.data());
+}
+
+LossSum sum_of(const HostLosses& host, std::span<const int32_t> targets) {
+  LossSum sum;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (targets[t] < 0) continue;
+    sum.loss += static_cast<double>(host.losses[t]);
+    sum.hits += host.hits[t];
+    ++sum.tokens;
+  }
+  return sum;
+}
+
+HostLosses on_host(Backend& backend, const TokenLosses& losses) {
+  HostLosses host{download_f32(backend, losses.losses),
+                  std::vector<int32_t>(static_cast<size_t>(losses.hits.shape().elements()))};
+  backend.download(losses.hits, host.hits.data());
+  return host;
+}
+
+}  // namespace
+
+Transformer::Transformer(Backend& backend, ParameterStore& parameters)
+    : backend_(backend),
+      parameters_(parameters),
+      groups_(parameter_groups(parameters.config())),
+      block_(backend, parameters.config()),
+      head_(backend, parameters.config()) {}
+
+LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
+                           Attention& attention, Recompute policy, float scale, bool last) {
+  const int64_t layers = config().num_hidden_layers;
+  const int64_t head_group = layers + 1;
+  const auto complete = [&](int64_t group) {
+    if (last) parameters_.gradients_complete(group);
+  };
+  check_ids(ids);
+  const Tensor device_ids = upload_ids(backend_, ids);
+  const Tensor device_targets = upload_ids(backend_, targets);
+
+  Tensor x = embed(device_ids);
+  std::vector<BlockActivations> kept(static_cast<size_t>(layers));
+  for (int64_t l = 0; l < layers; ++l) {
+    kept[static_cast<size_t>(l)] = block_.forward_keeping(l, weights(l), rotary, attention, policy, x);
+  }
+
+  const auto head_gradients =
+      head_views(config(), groups_[static_cast<size_t>(head_group)], parameters_.gradients(head_group),
+                 parameters_.gradients(0));
+  const TokenLosses losses = head_.losses_backward(head_weights(), head_gradients, device_targets, scale, x);
+  complete(head_group);
+
+  for (int64_t l = layers - 1; l >= 0; --l) {
+    const auto gradients =
+        layer_views(config(), groups_[static_cast<size_t>(l + 1)], parameters_.gradients(l + 1));
+    block_.backward(l, weights(l), gradients, rotary, attention, std::move(kept[static_cast<size_t>(l)]), x);
+    complete(l + 1);
+  }
+  backend_.embedding_backward(x, device_ids, embedding_view(config(), parameters_.gradients(0)));
+  complete(0);
+  return sum_of(on_host(backend_, losses), targets);
+}
+
+HostLosses Transformer::evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets,
+                                 const RotaryTable& rotary, Attention& attention) {
+  const Tensor x = forward(ids, rotary, attention);
+  return on_host(backend_, head_.losses(head_weights(), x, upload_ids(backend_, targets)));
+}
+
+std::vector<float> Transformer::next_logits(std::span<const int32_t> ids, const RotaryTable& rotary,
+                                            Attention& attention) {
+  const Tensor x = forward(ids, rotary, attention);
+  Tensor logits = backend_.allocate(DType::f32, {1, config().vocab_size});
+  head_.logits(head_weights(), x.view().slice_rows(x.view().rows() - 1, x.view().rows()), logits);
+  return download_f32(backend_, logits);
+}
+
+Tensor Transformer::forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention) {
+  check_ids(ids);
+  Tensor x = embed(upload_ids(backend_, ids));
+  for (int64_t l = 0; l < config().num_hidden_layers; ++l) block_.forward(l, weights(l), rotary, attention, x);
+  return x;
+}
+
+Tensor Transformer::embed(const Tensor& ids) {
+  Tensor x = backend_.allocate(parameters_.dtype(), {ids.shape()[0], config().hidden_size});
+  backend_.embedding_forward(embedding_view(config(), parameters_.weights(0)), ids, x);
+  return x;
+}
+
+LayerViews<ConstView> Transformer::weights(int64_t layer) {
+  return layer_views(config(), groups_[static_cast<size_t>(layer + 1)], parameters_.weights(layer + 1));
+}
+
+HeadViews<ConstView> Transformer::head_weights() {
+  const int64_t group = config().num_hidden_layers + 1;
+  return head_views(config(), groups_[static_cast<size_t>(group)], parameters_.weights(group), parameters_.weights(0));
+}
+
+void Transformer::check_ids(std::span<const int32_t> ids) const {
+  for (size_t t = 0; t < ids.size(); ++t) {
+    if (ids[t] >= 0 && ids[t] < config().vocab_size) continue;
+    throw UsageError(message(concat("token ", ids[t], " at position ", t, " is outside the model's vocabulary"),
+                             concat("it has ", config().vocab_size, " entries"),
+                             "Tokenize the text with the tokenizer that the model was trained with."));
+  }
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,66 @@
+// A LLaMA: embedding, blocks, head. One pass over *my* tokens, with the attention that knows about the others.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/model/block.h"
+#include "core/model/head.h"
+#include "core/model/parameters.h"
+
+namespace ringbolt {
+
+/// Sums over this rank's counted tokens.
+struct LossSum {
+  double loss = 0;      ///< natural logarithm
+  int64_t tokens = 0;   ///< with a target >= 0
+  int64_t hits = 0;     ///< of them, how many the model put first
+
+  LossSum& operator+=(const LossSum& other) {
+    loss += other.loss;
+    tokens += other.tokens;
+    hits += other.hits;
+    return *this;
+  }
+};
+
+/// Losses and hits of each token, on the host.
+struct HostLosses {
+  std::vector<float> losses;
+  std::vector<int32_t> hits;
+};
+
+class Transformer {
+ public:
+  /// The store decides the dtype. All three must outlive the model.
+  Transformer(Backend& backend, ParameterStore& parameters);
+
+  const ModelConfig& config() const { return parameters_.config(); }
+
+  /// Forward and backward of a micro-batch: gradients of scale * (sum of losses) are added to the store's. ids and targets
+  /// (T); a negative target is not counted. `last` says that no other micro-batch of this step follows.
+  LossSum train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
+                Attention& attention, Recompute policy, float scale, bool last);
+
+  /// Losses of each token; nothing is kept for backward.
+  HostLosses evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
+                      Attention& attention);
+
+  /// Logits (V) of the token after the last of ids.
+  std::vector<float> next_logits(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention);
+
+ private:
+  LayerViews<ConstView> weights(int64_t layer);
+  HeadViews<ConstView> head_weights();
+  Tensor embed(const Tensor& ids);
+  Tensor forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention);
+  void check_ids(std::span<const int32_t> ids) const;
+
+  Backend& backend_;
+  ParameterStore& parameters_;
+  std::vector<ParameterGroup> groups_;
+  Block block_;
+  Head head_;
+};
+
+}  // namespace ringbolt

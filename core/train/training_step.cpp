@@ -1,0 +1,97 @@
+#include "core/train/training_step.h"
+
+#include <cmath>
+#include <utility>
+
+#include "core/base/error.h"
+
+namespace ringbolt {
+namespace {
+
+void require(bool condition, const std::string& problem, const std::string& why, const std::string& what_to_try) {
+  if (!condition) throw UsageError(message(problem, why, what_to_try));
+}
+
+void require_finite(int64_t step, const StepResult& result) {
+  const double mean = result.loss.loss / static_cast<double>(result.loss.tokens);
+  if (std::isfinite(mean) && std::isfinite(result.gradient_norm)) return;
+  throw NumericError(message(concat("step ", step, ": the loss is ", mean, " and the gradient norm ",
+                                    result.gradient_norm),
+                             "training diverged", "Try a lower --learning-rate or a longer warm-up."));
+}
+
+}  // namespace
+
+void validate(const TrainingRecipe& r) {
+  require(r.context_length > 0, concat("the context length is ", r.context_length), "a sequence has at least one token",
+          "Use --context-length 256 or so.");
+  require(r.batch_size > 0 && r.gradient_accumulation > 0, "a step has no sequence",
+          concat("batch size ", r.batch_size, ", gradient accumulation ", r.gradient_accumulation),
+          "Use 1 or more of each.");
+  require(r.schedule.peak >= 0 && std::isfinite(r.schedule.peak), concat("the learning rate is ", r.schedule.peak),
+          "it must be finite and not negative", "Use 1e-3 for a small model, 2e-5 to fine-tune a large one.");
+  require(r.beta1 >= 0 && r.beta1 < 1 && r.beta2 >= 0 && r.beta2 < 1,
+          concat("beta1 = ", r.beta1, " and beta2 = ", r.beta2), "both must lie in [0, 1)", "Use 0.9 and 0.95.");
+  require(r.epsilon > 0, concat("epsilon is ", r.epsilon), "AdamW divides by it", "Use 1e-8.");
+  require(r.clip_norm >= 0, concat("the clipping norm is ", r.clip_norm), "a norm is not negative",
+          "Use 1, or 0 for no clipping.");
+}
+
+double clip_scale(double gradient_norm, double clip_norm) {
+  return clip_norm > 0 && gradient_norm > clip_norm ? clip_norm / gradient_norm : 1.0;
+}
+
+TrainingStep::TrainingStep(Transformer& model, ParameterStore& parameters, const TrainingRecipe& recipe,
+                           SequenceOrder order, TokenReader read, const RotaryTable& rotary, Attention& attention)
+    : model_(model),
+      parameters_(parameters),
+      recipe_(recipe),
+      order_(order),
+      read_(std::move(read)),
+      rotary_(rotary),
+      attention_(attention) {
+  validate(recipe_);
+}
+
+StepResult TrainingStep::run(int64_t step) {
+  StepResult result{};
+  parameters_.zero_gradients();
+  result.loss = forward_backward(step);
+  result.gradient_norm = parameters_.gradient_norm();
+  result.learning_rate = recipe_.schedule.at(step);
+  require_finite(step, result);
+  parameters_.update({.learning_rate = static_cast<float>(result.learning_rate),
+                      .beta1 = static_cast<float>(recipe_.beta1),
+                      .beta2 = static_cast<float>(recipe_.beta2),
+                      .epsilon = static_cast<float>(recipe_.epsilon),
+                      .weight_decay = static_cast<float>(recipe_.weight_decay),
+                      .gradient_scale = static_cast<float>(clip_scale(result.gradient_norm, recipe_.clip_norm)),
+                      .step = step});
+  return result;
+}
+
+LossSum TrainingStep::forward_backward(int64_t step) {
+  const float scale = 1.0F / static_cast<float>(recipe_.tokens_per_step());
+  LossSum sum;
+  for (int64_t micro = 0; micro < recipe_.gradient_accumulation; ++micro) {
+    const MicroBatch batch = micro_batch(step, micro);
+    const bool last = micro + 1 == recipe_.gradient_accumulation;
+    sum += model_.train(batch.ids, batch.targets, rotary_, attention_, recipe_.recompute, scale, last);
+  }
+  return sum;
+}
+
+TrainingStep::MicroBatch TrainingStep::micro_batch(int64_t step, int64_t micro) const {
+  const auto length = static_cast<size_t>(recipe_.context_length);
+  MicroBatch batch;
+  std::vector<int32_t> tokens(length + 1);
+  for (int64_t b = 0; b < recipe_.batch_size; ++b) {
+    const int64_t index = (step - 1) * recipe_.sequences_per_step() + micro * recipe_.batch_size + b;
+    read_(order_.begin(index), tokens);
+    batch.ids.insert(batch.ids.end(), tokens.begin(), tokens.end() - 1);
+    batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
+  }
+  return batch;
+}
+
+}  // namespace ringbolt
