@@ -1,8 +1,12 @@
 // Blocked attention backward (FlashAttention-2, arXiv 2307.08691, algorithm 2) for one block of keys.
 //
-// Included by attention_kernels.inl only. A lane is a key: k and v are packed transposed once, the sums dK and dV of the
+// Included by attention_kernels.cpp only. A lane is a key: k and v are packed transposed once, the sums dK and dV of the
 // block stay in scratch, and tiles of query rows stream by, which need no transposition.
 //   S = Q K^T, P = 2^(S - lse), dP = dO V^T, dS = P (dP - delta), dV += P^T dO, dK += dS^T Q, dQ += dS K.
+#pragma once
+
+#include "core/cpu/attention_kernels.h"
+#include "core/cpu/attention_tile.inl"
 
 namespace ringbolt::cpu {
 namespace {

@@ -1,8 +1,12 @@
 // Blocked attention forward (FlashAttention-2, arXiv 2307.08691, algorithm 1) for one piece.
 //
-// Included by attention_kernels.inl only. Everything is transposed: a lane is a column, that is one query row of one
+// Included by attention_kernels.cpp only. Everything is transposed: a lane is a column, that is one query row of one
 // head, so that the softmax over keys runs vertically, without sums across lanes, and k and v are operands as they lie in
 // memory. Columns are ordered head by head. A block of kForwardKeys keys is packed once for all columns.
+#pragma once
+
+#include "core/cpu/attention_kernels.h"
+#include "core/cpu/attention_tile.inl"
 
 namespace ringbolt::cpu {
 namespace {
@@ -10,23 +14,6 @@ namespace {
 constexpr int kForwardColumns = 192;
 constexpr int kForwardKeys = 64;
 static_assert(kForwardColumns % (kLanes * kTileVectors) == 0 || kTileVectors == 2);
-
-/// Hands out aligned parts of a scratch buffer; with no buffer it only counts.
-class Scratch {
- public:
-  explicit Scratch(void* base) : base_(static_cast<char*>(base)) {}
-  float* floats(int64_t n) {
-    char* p = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += round_up(n * 4, 64);
-    return reinterpret_cast<float*>(p);
-  }
-  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
-  int64_t bytes() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
 
 template <class In, class Product>
 class Forward {

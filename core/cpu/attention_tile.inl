@@ -1,7 +1,10 @@
 // The register tile of the attention kernels: C (kTileRows, N) = A * B over a depth of words, and packing of its operands.
 //
-// Included by attention_kernels.inl only. A's elements are broadcast, B's rows are loaded as vectors. Depth is counted in
+// Included by attention_kernels.cpp only. A's elements are broadcast, B's rows are loaded as vectors. Depth is counted in
 // words: for the bf16 dot product a word holds two neighbours of the summed dimension.
+#pragma once
+
+#include "core/cpu/simd.h"
 
 namespace ringbolt::cpu {
 namespace {
@@ -97,6 +100,23 @@ RINGBOLT_SIMD void accumulate(const Tile<V>& tile, float* c, int64_t c_step) {
 }
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Hands out aligned parts of a scratch buffer; with no buffer it only counts.
+class Scratch {
+ public:
+  explicit Scratch(void* base) : base_(static_cast<char*>(base)) {}
+  float* floats(int64_t n) {
+    char* p = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(n * 4, 64);
+    return reinterpret_cast<float*>(p);
+  }
+  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
+  int64_t bytes() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
 
 /// Calls body.template operator()<V>(first vector) for panels of V <= kTileVectors vectors that share `vectors` evenly.
 template <class Body>

@@ -33,6 +33,11 @@ using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 using UnalignedHalves = uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 
+#if defined(__AVX512F__)
+/// Given where GCC 12 would warn of its own unmasked intrinsic (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593).
+constexpr __mmask16 kAllLanes = 0xffff;
+#endif
+
 constexpr float kInfinity = __builtin_inff();
 
 RINGBOLT_SIMD Floats load(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
@@ -65,7 +70,7 @@ RINGBOLT_SIMD void prefetch(const void* p, int64_t bytes) {
 /// The larger; y where one of them is NaN.
 RINGBOLT_SIMD Floats larger(Floats x, Floats y) {
 #if defined(__AVX512F__)
-  return __builtin_bit_cast(Floats, _mm512_max_ps(__builtin_bit_cast(__m512, x), __builtin_bit_cast(__m512, y)));
+  return __builtin_bit_cast(Floats, _mm512_maskz_max_ps(kAllLanes, __builtin_bit_cast(__m512, x), __builtin_bit_cast(__m512, y)));
 #elif defined(__AVX2__)
   return __builtin_bit_cast(Floats, _mm256_max_ps(__builtin_bit_cast(__m256, x), __builtin_bit_cast(__m256, y)));
 #else
@@ -78,7 +83,7 @@ RINGBOLT_SIMD Floats larger(Floats x, Floats y) {
 /// Requires: x <= 127.
 RINGBOLT_SIMD Floats exp2(Floats x) {
 #if defined(__AVX512DQ__)
-  const Floats f = __builtin_bit_cast(Floats, _mm512_reduce_ps(__builtin_bit_cast(__m512, x), 0));  // 0 for -inf
+  const Floats f = __builtin_bit_cast(Floats, _mm512_maskz_reduce_ps(kAllLanes, __builtin_bit_cast(__m512, x), 0));  // 0 for -inf
   const Floats n = x - f;
 #else
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves round(x) in the low bits
@@ -95,7 +100,7 @@ RINGBOLT_SIMD Floats exp2(Floats x) {
   p = p * f + 1.0F;
 #if defined(__AVX512DQ__)
   return __builtin_bit_cast(
-      Floats, _mm512_scalef_ps(__builtin_bit_cast(__m512, p), __builtin_bit_cast(__m512, n)));
+      Floats, _mm512_maskz_scalef_ps(kAllLanes, __builtin_bit_cast(__m512, p), __builtin_bit_cast(__m512, n)));
 #else
   // The bits of kRound leave at the top, n << 23 remains.
   return p * as_floats((as_ints(shifted) << 23) + (127 << 23));
