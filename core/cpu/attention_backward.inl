@@ -221,7 +221,8 @@ class Backward {
         Floats p[2];
         Floats ds[2];
         for (int i = 0; i < 2; ++i) {
-          p[i] = exp2(load(b_.p + (r + i) * kScoreStep + key) * score_scale_ - b_.lse[r + i]);
+          const Floats exponent = load(b_.p + (r + i) * kScoreStep + key) * score_scale_ - b_.lse[r + i];
+          p[i] = exp2(smaller(Floats{}, exponent));  // no key outweighs all; rounding of huge logits must not say so
           ds[i] = p[i] * (load(b_.ds + (r + i) * kScoreStep + key) - b_.delta[r + i]);
           if (masked) {
             const Ints number = lane_numbers() + key;

@@ -47,13 +47,13 @@ class Forward {
           seen(s.ints(kForwardColumns)),
           bytes(s.bytes()) {}
     float* queries;   // per panel (D words, lanes)
-    float* acc;       // per panel (D, lanes): sum over keys of 2^(score - row_max) v
+    float* acc;       // per panel (D, lanes): sum over keys of weights times v
     float* keys;      // (keys, D words) at kKeyStep
     float* values;    // (keys in words, D)
     float* scores;    // (keys, lanes) of one panel
     float* weights;   // (keys in words, lanes) of one panel, bf16 only
-    float* row_max;   // (columns): largest score so far, in units of log2
-    float* row_sum;   // (columns): sum over keys of 2^(score - row_max)
+    float* row_max;   // (columns): largest score so far
+    float* row_sum;   // (columns): sum over keys of weights, exp(scale (score - row_max))
     float* rescale;   // (lanes) of one panel
     int32_t* limit;   // (columns): keys of the block, counted from its first, that the column sees
     int32_t* seen;    // (columns): whether the column has seen a key
@@ -68,7 +68,8 @@ class Forward {
         depth_(piece.head_dim / kPairs),
         acc_rows_(static_cast<int>(round_up(piece.head_dim, kTileRows))),
         value_step_(round_up(piece.head_dim, kLanes)),
-        score_scale_(piece.scale * kLog2E),
+        scale_(static_cast<double>(piece.scale)),
+        exponent_scale_(piece.scale * 1.44269504088896340736F),
         rows_ahead_((kTileRows * kTileVectors + vectors_ - 1) / vectors_) {}
 
   void run() {
@@ -114,9 +115,9 @@ class Forward {
       const float lse = p_.lse[row * p_.lse_stride + head];
       if (lse == -kInfinity) return;
       // What was seen so far is one key of weight exp(lse), whose value is out.
-      const double exact = static_cast<double>(lse) * kLog2EDouble;
-      b_.row_max[column] = static_cast<float>(exact);
-      const float weight = 1 + static_cast<float>((exact - static_cast<double>(b_.row_max[column])) * kLn2);
+      b_.row_max[column] = lse / p_.scale;
+      const double rounding = static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
+      const float weight = 1 + static_cast<float>(rounding);
       b_.row_sum[column] = weight;
       const float* out = static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
       for (int d = 0; d < p_.head_dim; ++d) acc[d * width] = out[d] * weight;
@@ -140,7 +141,7 @@ class Forward {
         for (int d = 0; d < p_.head_dim; ++d) out[d] = acc[d * width] * inverse;
       }
       p_.lse[row * p_.lse_stride + head] =
-          static_cast<float>(static_cast<double>(b_.row_max[column]) * kLn2 + __builtin_log(static_cast<double>(sum)));
+          static_cast<float>(static_cast<double>(b_.row_max[column]) * scale_ + __builtin_log(static_cast<double>(sum)));
     });
   }
 
@@ -231,7 +232,7 @@ class Forward {
     }
   }
 
-  /// Turns the panel's scores of `keys` keys into weights 2^(score - row_max), moves row_max and row_sum on, and leaves in
+  /// Turns the panel's scores of `keys` keys into weights exp(scale (score - row_max)), moves row_max and row_sum on, and leaves in
   /// `rescale` what the sums over earlier keys must be multiplied by.
   template <int V>
   void softmax(int begin, int keys, bool masked) {
@@ -254,11 +255,11 @@ class Forward {
     for (int n = 0; n < V; ++n) {
       float* row_max = b_.row_max + begin + n * kLanes;
       const Floats old = load(row_max);
-      const Floats now = larger(most[n] * score_scale_, old);
+      const Floats now = larger(most[n], old);
       store(row_max, now);
-      // A column that has seen nothing has row_max -inf; its scores are all -inf, and 2^(-inf - 0) = 0.
+      // A column that has seen nothing has row_max -inf; its scores are all -inf, and exp(-inf - 0) = 0.
       base[n] = select(now == -kInfinity, Floats{}, now);
-      store(b_.rescale + n * kLanes, exp2(old - base[n]));
+      store(b_.rescale + n * kLanes, exp2((old - base[n]) * exponent_scale_));
       sum[n] = Floats{};
     }
     weigh<V>(keys, base, sum);
@@ -272,7 +273,7 @@ class Forward {
   void weigh(int keys, const Vectors<V>& base, Vectors<V>& sum) {
     constexpr int kWidth = V * kLanes;
     const auto weight = [&](int key, int n) {
-      return exp2(load(b_.scores + key * kWidth + n * kLanes) * score_scale_ - base[n]);
+      return exp2((load(b_.scores + key * kWidth + n * kLanes) - base[n]) * exponent_scale_);
     };
     if constexpr (kPairs == 1) {
       for (int key = 0; key < keys; ++key) {
@@ -296,10 +297,6 @@ class Forward {
     }
   }
 
-  static constexpr double kLog2EDouble = 1.44269504088896340736;
-  static constexpr double kLn2 = 0.693147180559945309417;
-  static constexpr float kLog2E = static_cast<float>(kLog2EDouble);
-
   const ForwardPiece& p_;
   const Buffers b_;
   const int columns_;
@@ -307,7 +304,8 @@ class Forward {
   const int depth_;  // D in words
   const int acc_rows_;
   const int64_t value_step_;
-  const float score_scale_;
+  const double scale_;
+  const float exponent_scale_;  // from scores to powers of two
   const int64_t rows_ahead_;  // a call of prefetch_ahead
   int64_t ahead_ = 0;         // keys [ahead_, ahead_end_) are to be prefetched
   int64_t ahead_end_ = 0;

@@ -78,6 +78,17 @@ RINGBOLT_SIMD Floats larger(Floats x, Floats y) {
 #endif
 }
 
+/// The smaller; y where one of them is NaN.
+RINGBOLT_SIMD Floats smaller(Floats x, Floats y) {
+#if defined(__AVX512F__)
+  return __builtin_bit_cast(Floats, _mm512_maskz_min_ps(kAllLanes, __builtin_bit_cast(__m512, x), __builtin_bit_cast(__m512, y)));
+#elif defined(__AVX2__)
+  return __builtin_bit_cast(Floats, _mm256_min_ps(__builtin_bit_cast(__m256, x), __builtin_bit_cast(__m256, y)));
+#else
+  return select(x < y, x, y);
+#endif
+}
+
 /// 2^x: relative error at most 2^-22 for x in [-126, 127]; below, at most 2^-126, and 0 from -150 on; NaN for NaN.
 /// x = n + f with f in [-1/2, 1/2]; the polynomial for 2^f is that of Moshier's Cephes library (exp2f).
 /// Requires: x <= 127.
