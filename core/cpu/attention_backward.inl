@@ -192,8 +192,9 @@ class Backward {
         prefetch_ahead();
         float* p = b_.p + r * kScoreStep + panel * kLanes;
         float* ds = b_.ds + r * kScoreStep + panel * kLanes;
-        overwrite(multiply<Product, V, kRowStep>(depth_, b_.q + r * kRowStep, 1, keys, kWidth), p, kScoreStep);
-        overwrite(multiply<Product, V, kRowStep>(depth_, b_.dout + r * kRowStep, 1, values, kWidth), ds, kScoreStep);
+        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.q + r * kRowStep, 1, keys, kWidth, p, kScoreStep);
+        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.dout + r * kRowStep, 1, values, kWidth, ds,
+                                                             kScoreStep);
         probabilities<V>(r, panel, first, masked);
       }
     });
@@ -255,10 +256,10 @@ class Backward {
     for_panels(dim_vectors_, [&]<int V>(int panel) {
       const int d = panel * kLanes;
       for (int key = first; key < most; key += kTileRows) {
-        accumulate(multiply<Product, V, 1>(depth, b_.p_depth + key, kScoreStep, b_.dout_depth + d, kDepthStep),
-                   b_.dv + key * dim_step_ + d, dim_step_);
-        accumulate(multiply<Product, V, 1>(depth, b_.ds_depth + key, kScoreStep, b_.q_depth + d, kDepthStep),
-                   b_.dk + key * dim_step_ + d, dim_step_);
+        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.p_depth + key, kScoreStep, b_.dout_depth + d, kDepthStep,
+                                                       b_.dv + key * dim_step_ + d, dim_step_);
+        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.ds_depth + key, kScoreStep, b_.q_depth + d, kDepthStep,
+                                                       b_.dk + key * dim_step_ + d, dim_step_);
       }
     });
   }
@@ -271,8 +272,8 @@ class Backward {
     for (int row = 0; row < n; row += kTileRows) {
       for_panels(dim_vectors_, [&]<int V>(int panel) {
         const int d = panel * kLanes;
-        overwrite(multiply<Product, V, kStep>(depth, b_.ds_rows + row * kStep + first / kPairs, 1, key_rows + d, dim_step_),
-                  b_.dq + d, dim_step_);
+        multiply_into<Product, V, kStep, Into::overwrite>(depth, b_.ds_rows + row * kStep + first / kPairs, 1,
+                                                          key_rows + d, dim_step_, b_.dq + d, dim_step_);
       });
       for (int r = row; r < n && r < row + kTileRows; ++r) {
         float* dq = p_.dq + (begin + r) * p_.dq_stride + int64_t{head} * p_.head_dim;

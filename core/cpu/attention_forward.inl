@@ -218,17 +218,16 @@ class Forward {
     const float* queries = b_.queries + begin * depth_;
     for (int key = 0; key < most; key += kTileRows) {
       prefetch_ahead();
-      overwrite(multiply<Product, V, kKeyStep>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth),
-                b_.scores + key * kWidth, kWidth);
+      multiply_into<Product, V, kKeyStep, Into::overwrite>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth,
+                                                           b_.scores + key * kWidth, kWidth);
     }
     softmax<V>(begin, most, masked);
     const float* weights = kPairs == 1 ? b_.scores : b_.weights;
     float* acc = b_.acc + int64_t{begin} * acc_rows_;
-    Vectors<V> rescale;
-    for (int n = 0; n < V; ++n) rescale[n] = load(b_.rescale + n * kLanes);
+    const int depth = (most + kPairs - 1) / kPairs;
     for (int d = 0; d < acc_rows_; d += kTileRows) {
-      const auto sum = multiply<Product, V, 1>((most + kPairs - 1) / kPairs, b_.values + d, value_step_, weights, kWidth);
-      update(sum, acc + d * kWidth, kWidth, [&](const float* old, Floats x, int n) { return load(old) * rescale[n] + x; });
+      multiply_into<Product, V, 1, Into::rescale>(depth, b_.values + d, value_step_, weights, kWidth, acc + d * kWidth,
+                                                  kWidth, b_.rescale);
     }
   }
 

@@ -76,27 +76,33 @@ RINGBOLT_SIMD Tile<V> multiply(int64_t depth, const float* a, int64_t depth_step
   return tile;
 }
 
-/// Stores f(old value of c, tile) for the whole tile; f takes and returns vectors and is told the vector's number.
-template <int V, class F>
-RINGBOLT_SIMD void update(const Tile<V>& tile, float* c, int64_t c_step, const F& f) {
+/// What becomes of C.
+enum class Into {
+  overwrite,   ///< C = A B
+  accumulate,  ///< C += A B
+  rescale,     ///< C = C * factors + A B, a factor for each column
+};
+
+/// One tile of C (kTileRows, V vectors), rows c_step apart. Not inlined: the callers' constants would take registers that
+/// the tile needs.
+template <class Product, int V, int64_t RowStep, Into kInto>
+__attribute__((noinline)) void multiply_into(int64_t depth, const float* a, int64_t depth_step, const float* b,
+                                             int64_t b_step, float* c, int64_t c_step, const float* factors = nullptr) {
+  const Tile<V> tile = multiply<Product, V, RowStep>(depth, a, depth_step, b, b_step);
 #pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m) {
 #pragma GCC unroll 3
     for (int n = 0; n < V; ++n) {
       float* p = c + m * c_step + n * kLanes;
-      store(p, f(p, tile.c[m][n], n));
+      if constexpr (kInto == Into::overwrite) {
+        store(p, tile.c[m][n]);
+      } else if constexpr (kInto == Into::accumulate) {
+        store(p, load(p) + tile.c[m][n]);
+      } else {
+        store(p, load(p) * load(factors + n * kLanes) + tile.c[m][n]);
+      }
     }
   }
-}
-
-template <int V>
-RINGBOLT_SIMD void overwrite(const Tile<V>& tile, float* c, int64_t c_step) {
-  update(tile, c, c_step, [](const float*, Floats x, int) { return x; });
-}
-
-template <int V>
-RINGBOLT_SIMD void accumulate(const Tile<V>& tile, float* c, int64_t c_step) {
-  update(tile, c, c_step, [](const float* old, Floats x, int) { return load(old) + x; });
 }
 
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
