@@ -7,6 +7,9 @@
 namespace ringbolt {
 
 int run_tokenize(const Arguments& arguments);
+int run_train(const Arguments& arguments);
+int run_evaluate(const Arguments& arguments);
+int run_generate(const Arguments& arguments);
 int run_info(const Arguments& arguments);
 
 }  // namespace ringbolt

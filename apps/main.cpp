@@ -26,6 +26,9 @@ struct Command {
 
 constexpr std::array kCommands{
     Command{"tokenize", "turn text files into a token file", ringbolt::run_tokenize},
+    Command{"train", "train a model, or fine-tune one at a context length and rotary base", ringbolt::run_train},
+    Command{"evaluate", "loss, perplexity and accuracy over context lengths", ringbolt::run_evaluate},
+    Command{"generate", "continue a prompt", ringbolt::run_generate},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info},
 };
 

@@ -249,6 +249,7 @@ bool OptionSet::parse(const Arguments& arguments, std::ostream& out) {
   }
   for (Option& option : options_) option.default_values = option.show();
   read_sources(arguments);
+  read_stored();
   check_together();
   return true;
 }

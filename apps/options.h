@@ -24,7 +24,7 @@ namespace ringbolt {
 
 using Arguments = std::vector<std::string>;
 
-enum class OptionSource { default_value, environment, config_file, command_line };
+enum class OptionSource { default_value, stored, environment, config_file, command_line };
 enum class OptionKind { text, count, real, flag };
 
 /// One declared option. Commands see it through OptionHandle only.
@@ -103,6 +103,8 @@ class OptionSet {
   void one_of(std::vector<std::string> names, const std::string& why);
   /// `name` is only given together with `needed`, because …
   void needs(const std::string& name, const std::string& needed, const std::string& why);
+  /// A stored set of options (resolved_json) that fills what no source gave. `file` is asked when the others are read.
+  void fall_back_on(std::function<std::optional<std::string>()> file);
   /// A line of the Examples section of --help, without the leading "ringbolt".
   void example(std::string line, std::string comment = "");
 
@@ -111,8 +113,11 @@ class OptionSet {
   [[nodiscard]] bool parse(const Arguments& arguments, std::ostream& out);
 
   bool is_given(const std::string& name) const;
-  /// Every option that has a value, as a JSON object; saved to a file it is a --config file that repeats the run.
-  std::string resolved_json() const;
+  /// Every option that has a value, but the excluded ones, as a JSON object; saved to a file it is a --config file that
+  /// repeats the run.
+  std::string resolved_json(const std::vector<std::string>& excluded = {}) const;
+  /// The names of those of these options whose values differ from the ones in a stored set.
+  std::vector<std::string> changed_since(const std::string& stored_file, const std::vector<std::string>& names) const;
   std::string help() const;
   const std::string& command() const { return command_; }
 
@@ -138,6 +143,7 @@ class OptionSet {
   const Option& find(const std::string& name) const;
   std::vector<std::string> names() const;
   void read_sources(const Arguments& arguments);
+  void read_stored();
   void check_together() const;
   [[noreturn]] void unknown(const std::string& shown, const std::string& name, const std::string& where) const;
 
@@ -151,6 +157,7 @@ class OptionSet {
   std::vector<OneOf> one_of_;
   std::vector<Example> examples_;
   std::optional<std::string> config_file_;
+  std::function<std::optional<std::string>()> fallback_;
 };
 
 template <class E>

@@ -216,6 +216,8 @@ void OptionSet::needs(const std::string& name, const std::string& needed, const 
   needs_.push_back({find(name).name, find(needed).name, why});
 }
 
+void OptionSet::fall_back_on(std::function<std::optional<std::string>()> file) { fallback_ = std::move(file); }
+
 void OptionSet::example(std::string line, std::string comment) {
   examples_.push_back({std::move(line), std::move(comment)});
 }

@@ -1,5 +1,8 @@
 #include "apps/options_json.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "apps/options.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
@@ -27,6 +30,14 @@ Json value_of(const Option& option, const std::string& word) {
   return word;
 }
 
+Json present_value(const Option& option) {
+  const std::vector<std::string> words = option.show();
+  if (!option.is_list) return value_of(option, words.front());
+  Json list = Json::array();
+  for (const std::string& word : words) list.push(value_of(option, word));
+  return list;
+}
+
 }  // namespace
 
 std::vector<JsonOption> read_json_options(const std::string& file) {
@@ -48,20 +59,41 @@ std::vector<JsonOption> read_json_options(const std::string& file) {
   return options;
 }
 
-std::string OptionSet::resolved_json() const {
+std::string OptionSet::resolved_json(const std::vector<std::string>& excluded) const {
   Json json = Json::object();
   for (const Option& option : options_) {
-    const std::vector<std::string> words = option.show();
-    if (words.empty()) continue;
-    if (!option.is_list) {
-      json.set(option.name, value_of(option, words.front()));
-      continue;
-    }
-    Json list = Json::array();
-    for (const std::string& word : words) list.push(value_of(option, word));
-    json.set(option.name, std::move(list));
+    const bool is_excluded = std::find(excluded.begin(), excluded.end(), option.name) != excluded.end();
+    if (!is_excluded && !option.show().empty()) json.set(option.name, present_value(option));
   }
   return json.dump(2) + "\n";
+}
+
+void OptionSet::read_stored() {
+  const std::optional<std::string> file = fallback_ ? fallback_() : std::nullopt;
+  if (!file) return;
+  for (const JsonOption& entry : read_json_options(*file)) {
+    const auto is_entry = [&](const Option& option) { return option.name == entry.name; };
+    const auto found = std::find_if(options_.begin(), options_.end(), is_entry);
+    if (found == options_.end()) unknown(entry.name, entry.name, concat("it stands in ", *file));
+    if (found->is_given()) continue;
+    found->source = OptionSource::stored;
+    found->origin = concat(*file, ": ", entry.name);
+    found->assign(*found, entry.words);
+  }
+}
+
+std::vector<std::string> OptionSet::changed_since(const std::string& stored_file,
+                                                  const std::vector<std::string>& names) const {
+  const Json stored = read_json_file(stored_file);
+  std::vector<std::string> changed;
+  for (const std::string& name : names) {
+    const Option& option = find(name);
+    const Json* before = stored.find(name);
+    const bool has_value = !option.show().empty();
+    const bool is_same = before == nullptr ? !has_value : has_value && *before == present_value(option);
+    if (!is_same) changed.push_back(name);
+  }
+  return changed;
 }
 
 }  // namespace ringbolt

@@ -68,7 +68,8 @@ void Progress::update(int64_t done, Fields fields) {
     if (silence >= output_.bar_seconds) draw(false);
     return;
   }
-  const int64_t tenth = total_ > 0 ? std::min<int64_t>(9, done_ * 10 / total_) : 0;  // finish() draws the last
+  if (total_ > 0 && done_ >= total_) return;  // finish() draws the last line
+  const int64_t tenth = total_ > 0 ? done_ * 10 / total_ : 0;
   const bool tenth_is_due = tenth > drawn_tenth_ && silence >= output_.gap_seconds;
   if (tenth_is_due || silence >= output_.line_seconds) {
     drawn_tenth_ = tenth;

@@ -31,11 +31,11 @@ void declare_optimizer(OptionSet& options, TrainOptions& t) {
   options.add("batch-size", "N", t.batch_size, "Sequences of a micro-batch").at_least(1);
   options.add("gradient-accumulation", "N", t.gradient_accumulation, "Micro-batches of a step").at_least(1);
   options.add("learning-rate", "R", t.learning_rate, "Highest learning rate").at_least(0);
-  options.choice<ScheduleChoice>("schedule", t.schedule,
-                                 {{"constant", ScheduleChoice::constant},
-                                  {"linear", ScheduleChoice::linear},
-                                  {"cosine", ScheduleChoice::cosine}},
-                                 "How the learning rate falls after the warm-up");
+  using Schedule = LearningRateSchedule::Shape;
+  options.choice<Schedule>(
+      "schedule", t.schedule,
+      {{"constant", Schedule::constant}, {"linear", Schedule::linear}, {"cosine", Schedule::cosine}},
+      "How the learning rate falls after the warm-up");
   options.add("warmup-steps", "N", t.warmup_steps, "Steps over which the learning rate rises from 0");
   options.add("min-learning-rate", "R", t.min_learning_rate, "Learning rate at the last step").at_least(0);
   options.add("weight-decay", "W", t.weight_decay, "Decoupled decay of matrices; norms and biases have none").at_least(0);

@@ -7,10 +7,9 @@
 #include "apps/common_options.h"
 #include "apps/options.h"
 #include "core/model/block.h"
+#include "core/train/schedule.h"
 
 namespace ringbolt {
-
-enum class ScheduleChoice { constant, linear, cosine };
 
 struct TrainOptions {
   std::optional<std::string> checkpoint;
@@ -27,7 +26,7 @@ struct TrainOptions {
   int64_t batch_size = 8;
   int64_t gradient_accumulation = 1;
   double learning_rate = 3e-4;
-  ScheduleChoice schedule = ScheduleChoice::cosine;
+  LearningRateSchedule::Shape schedule = LearningRateSchedule::Shape::cosine;
   int64_t warmup_steps = 0;
   double min_learning_rate = 0;
   double weight_decay = 0.1;

@@ -76,7 +76,10 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
       pending_(std::exchange(other.pending_, false)) {}
 
 AtomicFile::~AtomicFile() {
-  if (pending_) ::unlink(partial_.c_str());
+  if (!pending_) return;
+  // Emptied first: HDF5 leaves a file open whose close failed on a full disk, and its space would stay taken.
+  [[maybe_unused]] const int emptied = ::truncate(partial_.c_str(), 0);
+  ::unlink(partial_.c_str());
 }
 
 void AtomicFile::commit() {

@@ -64,6 +64,7 @@ class CheckpointWriter {
 
  private:
   void write_index(const CheckpointInfo& info, const std::vector<TensorPiece>& pieces);
+  std::string shard_path() const;
   void close_shard();
   std::vector<TensorPiece> gather_pieces();
   /// Collective: throws on all ranks where one has an error.

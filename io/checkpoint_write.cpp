@@ -93,6 +93,13 @@ void give_name(const std::string& partial, const std::string& folder) {
   fs::remove_all(partial);
 }
 
+/// Removes a file. Emptied first: a close that failed on a full disk leaves it open, and its space would stay taken.
+void discard(const std::string& path) {
+  std::error_code ignored;
+  fs::resize_file(path, 0, ignored);
+  fs::remove(path, ignored);
+}
+
 }  // namespace
 
 template <class Action>
@@ -120,20 +127,19 @@ CheckpointWriter::CheckpointWriter(std::string folder, Communicator& ranks, std:
   }
   ranks_.broadcast(std::as_writable_bytes(std::span(&id_, 1)), 0);  // also: nobody writes before the folder is there
   attempt([&] {
-    shard_ = hdf5::File::create(partial_ + "/" + shard_name(ranks_.rank()), {kShardFormat, 1, build_});
+    shard_ = hdf5::File::create(shard_path(), {kShardFormat, 1, build_});
     shard_->set_attribute("checkpoint_id", id_);
   });
 }
 
+std::string CheckpointWriter::shard_path() const { return partial_ + "/" + shard_name(ranks_.rank()); }
+
 CheckpointWriter::~CheckpointWriter() {
   if (finished_) return;
   shard_.reset();
+  discard(shard_path());
   std::error_code ignored;
-  if (ranks_.size() == 1) {
-    fs::remove_all(partial_, ignored);
-  } else {
-    fs::remove(partial_ + "/" + shard_name(ranks_.rank()), ignored);
-  }
+  fs::remove(partial_, ignored);  // the last rank's succeeds
 }
 
 void CheckpointWriter::write(const std::string& name, const Shape& whole, int64_t first_element, ConstView values) {
@@ -158,7 +164,7 @@ void CheckpointWriter::close_shard() {
   if (!shard_) return;
   shard_->close();
   shard_.reset();
-  sync_to_disk(partial_ + "/" + shard_name(ranks_.rank()));
+  sync_to_disk(shard_path());
 }
 
 void CheckpointWriter::agree() {
@@ -166,9 +172,13 @@ void CheckpointWriter::agree() {
   const auto failed = std::find_if(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
   if (failed == errors.end()) return;
   shard_.reset();
-  ranks_.barrier();  // everyone has let go of the files
+  discard(shard_path());
+  ranks_.barrier();
   std::error_code ignored;
-  if (ranks_.rank() == 0) fs::remove_all(partial_, ignored);
+  if (ranks_.rank() == 0) {
+    discard(partial_ + "/" + kIndexName);
+    fs::remove_all(partial_, ignored);
+  }
   finished_ = true;
   const auto rank = failed - errors.begin();
   throw IoError(ranks_.size() == 1 ? *failed : concat("rank ", rank, ": ", *failed));

@@ -17,15 +17,15 @@ namespace {
 
 static_assert(sizeof(hid_t) == sizeof(int64_t), "Handle keeps an hid_t");
 
-/// Held around every call: HDF5 keeps global state and Debian's is not built thread-safe.
+/// Held around every call: HDF5 keeps global state, and not every build of it is thread-safe.
 class Session {
  public:
   Session() : lock_(mutex()) {
-    static const bool silenced = [] {
-      H5open();
-      H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-      return true;
-    }();
+    // Files are closed by their owners. HDF5's own clean-up at exit crashes where a close failed on a full disk.
+    static const bool no_clean_up = H5dont_atexit() >= 0;
+    static_cast<void>(no_clean_up);
+    // Where HDF5 is built thread-safe each thread has an error stack, and a printer, of its own.
+    thread_local const bool silenced = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
     static_cast<void>(silenced);
   }
 

@@ -4,7 +4,7 @@
 // object and HDF5's own reason. Elements are never converted by HDF5 (its float to bf16 conversion is wrong where rounding
 // carries into the exponent): memory and file always hold the same bits, and a dataset of another type is refused.
 // Datasets are chunked with Fletcher-32 checksums, and the file format is 1.10's, whose metadata is checksummed too.
-// HDF5 is not thread-safe, so one lock serves the process: ranks that are threads may use it at once.
+// Not every build of HDF5 is thread-safe, so one lock serves the process: ranks that are threads may use it at once.
 #pragma once
 
 #include <cstdint>

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "core/base/error.h"
@@ -31,6 +33,39 @@ class TemporaryFolder {
 
  private:
   std::string path_;
+};
+
+/// Without waiting for the disk, as the library does.
+inline void overwrite(const std::string& path, const std::string& contents) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << contents;
+}
+
+/// The bytes of `path` with one bit of byte `at` turned.
+inline void flip_bit(const std::string& path, size_t at) {
+  std::string contents = read_whole_file(path);
+  contents.at(at) = static_cast<char>(contents.at(at) ^ 0x10);
+  overwrite(path, contents);
+}
+
+/// A disk of so many KiB; path() is empty where this process may not mount one.
+class SmallDisk {
+ public:
+  explicit SmallDisk(int kib) {
+    const std::string options = "size=" + std::to_string(kib) + "k";
+    mounted_ = ::mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(folder_.path().c_str(), MNT_DETACH);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  bool mounted() const { return mounted_; }
+  const std::string& path() const { return folder_.path(); }
+  std::string operator/(const std::string& name) const { return folder_ / name; }
+
+ private:
+  TemporaryFolder folder_;
+  bool mounted_ = false;
 };
 
 /// What `action` throws as an `E`; "" and a failed test where it does not throw.

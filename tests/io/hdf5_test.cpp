@@ -142,4 +142,170 @@ TEST(Hdf5, ReadsAndWritesAnyFlatRange) {
   }
   EXPECT_GT(compared, 200);
 }
-}}
+
+TEST(Hdf5, GrowsByAppending) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.h5";
+  std::vector<uint16_t> all;
+  {
+    File file = File::create(path, kStamp);
+    Dataset d = file.create_extendible("t", Type::u16, 100);
+    for (const size_t n : {0U, 1U, 99U, 100U, 101U, 257U}) {
+      std::vector<uint16_t> part(n);
+      std::iota(part.begin(), part.end(), static_cast<uint16_t>(n));
+      d.append<uint16_t>(part);
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    file.close();
+  }
+  EXPECT_EQ(all.size(), 558U);
+  EXPECT_EQ(read_all<uint16_t>(File::open(path, "ringbolt-test").dataset("t")), all);
+}
+
+// HDF5's own conversion stores 0.999566 as 0.5: rounding carries into the exponent.
+TEST(Hdf5, StoresBf16BitsWhereRoundingCarries) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "a.h5";
+  const std::vector<float> x{0.999566F, 0.0078F, 3.4e38F, 1.00390625F, -0.999566F, 0.0F};
+  const std::vector<float> rounded{1.0F, 0.0078125F, INFINITY, 1.0F, -1.0F, 0.0F};
+  std::vector<bf16> h(x.size());
+  std::transform(x.begin(), x.end(), h.begin(), to_bf16);
+  {
+    File file = File::create(path, kStamp);
+    file.create_dataset("h", Type::bf16, {6}).write<bf16>(0, h);
+    file.close();
+  }
+  const std::vector<bf16> back = read_all<bf16>(File::open(path, "ringbolt-test").dataset("h"));
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_EQ(back[i].bits, h[i].bits);
+    EXPECT_EQ(to_float(back[i]), rounded[i]) << x[i];
+  }
+}
+
+TEST(Hdf5, RefusesAnotherTypeAndAnotherRange) {
+  const TemporaryFolder folder;
+  File file = File::create(folder / "a.h5", kStamp);
+  Dataset d = file.create_dataset("x", Type::f32, {4});
+  std::vector<float> x(5);
+  std::vector<int32_t> i(1);
+  expect_message(error_of([&] { d.write<float>(0, x); }), {"x of " + (folder / "a.h5"), "0 to 5", "its 4"});
+  expect_message(error_of([&] { d.write<float>(-1, std::span<const float>(x).first(1)); }), {"-1 to 0"});
+  expect_message(error_of([&] { d.write<int32_t>(0, i); }), {"it holds f32, not i32"});
+}
+
+// --- damaged and foreign files ----------------------------------------------------------------------------------------
+
+/// A file of several chunks and everything that a file of ours has.
+std::string write_sample(const TemporaryFolder& folder) {
+  const std::string path = folder / "sample.h5";
+  File file = File::create(path, kStamp);
+  file.create_dataset("deep/x", Type::f32, {300, 7}, 350).write<float>(0, normals(2100, 3));
+  file.write_text("note", "a note");
+  file.set_attribute("n", int64_t{5});
+  file.close();
+  return path;
+}
+
+void read_sample(const std::string& path) {
+  const File file = File::open(path, "ringbolt-test");
+  EXPECT_EQ(file.integer_attribute("n"), 5);
+  EXPECT_EQ(file.text("note"), "a note");
+  EXPECT_EQ(read_all<float>(file.dataset("deep/x")), normals(2100, 3));
+}
+
+TEST(Hdf5, NamesFileAndDatasetOfAFlippedBit) {
+  const TemporaryFolder folder;
+  const std::string path = write_sample(folder);
+  std::string bytes = read_whole_file(path);
+  const std::vector<float> x = normals(2100, 3);
+  const std::string needle(reinterpret_cast<const char*>(x.data() + 1000), 16);
+  const size_t at = bytes.find(needle);
+  ASSERT_NE(at, std::string::npos);
+  bytes[at + 5] = static_cast<char>(bytes[at + 5] ^ 0x10);
+  write_file_atomically(path, bytes);
+  expect_message(error_of([&] { read_sample(path); }), {"deep/x of " + path, "checksum", "restore it"});
+}
+
+// Data and HDF5's own structures carry checksums: a flipped bit is either refused or in bytes that nobody reads.
+TEST(Hdf5, NeverReturnsWrongValuesFromAFlippedBit) {
+  const TemporaryFolder folder;
+  const std::string path = write_sample(folder);
+  const std::string good = read_whole_file(path);
+  int refused = 0;
+  int harmless = 0;
+  for (size_t at = 0; at < good.size(); at += 13) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ (1 << (at % 8)));
+    test::overwrite(path, bad);
+    try {
+      read_sample(path);
+      ++harmless;
+    } catch (const IoError& error) {
+      ++refused;
+      EXPECT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_GT(refused, 600) << harmless << " harmless of " << good.size();
+}
+
+TEST(Hdf5, RefusesAFileCutOffAnywhere) {
+  const TemporaryFolder folder;
+  const std::string path = write_sample(folder);
+  const std::string good = read_whole_file(path);
+  for (const size_t length : {size_t{1}, size_t{7}, size_t{8}, size_t{47}, size_t{48}, size_t{500}, good.size() / 2,
+                              good.size() - 1}) {
+    test::overwrite(path, good.substr(0, length));
+    expect_message(error_of([&] { read_sample(path); }), {path});
+  }
+}
+
+TEST(Hdf5, SaysWhyAMissingEmptyOrForeignFileIsRefused) {
+  const TemporaryFolder folder;
+  const auto open = [&](const std::string& path) { return error_of([&] { File::open(path, "ringbolt-test"); }); };
+  expect_message(open(folder / "none.h5"), {folder / "none.h5", "No such file"});
+  write_file_atomically(folder / "empty.h5", "");
+  expect_message(open(folder / "empty.h5"), {folder / "empty.h5", "empty"});
+  write_file_atomically(folder / "text.h5", std::string(5000, 'a'));
+  expect_message(open(folder / "text.h5"), {folder / "text.h5", "not an HDF5 file"});
+  expect_message(open(folder.path()), {folder.path()});
+  const std::string sample = write_sample(folder);
+  expect_message(error_of([&] { File::open(sample, "ringbolt-tokens"); }), {sample, "ringbolt-test", "ringbolt-tokens"});
+  {
+    File file = File::create(folder / "new.h5", {"ringbolt-test", 7, "the future"});
+    file.close();
+  }
+  expect_message(open(folder / "new.h5"), {"version 7", "up to 1", "newer"});
+  expect_message(error_of([&] { File::create(folder / "no/such/a.h5", kStamp); }), {"no/such/a.h5", "No such file"});
+  expect_message(error_of([&] { File::open(sample, "ringbolt-test").dataset("y"); }), {"y of " + sample, "no such"});
+  expect_message(error_of([&] { File::open(sample, "ringbolt-test").integer_attribute("m"); }), {"'m'", sample});
+}
+
+// --- virtual datasets -------------------------------------------------------------------------------------------------
+
+TEST(Hdf5, ShowsPiecesOfOtherFilesAsOneArrayAndNaNWhereOneIsMissing) {
+  const TemporaryFolder folder;
+  const std::vector<float> x = normals(9 * 5, 4);
+  const std::vector<int64_t> edges{0, 7, 8, 31, 45};
+  std::vector<hdf5::VirtualPiece> pieces;
+  for (size_t i = 0; i + 1 < edges.size(); ++i) {
+    const std::string name = "part" + std::to_string(i) + ".h5";
+    const int64_t count = edges[i + 1] - edges[i];
+    File file = File::create(folder / name, kStamp);
+    file.create_dataset("p", Type::f32, {count}, 4)
+        .write<float>(0, std::span<const float>(x).subspan(static_cast<size_t>(edges[i]), static_cast<size_t>(count)));
+    file.close();
+    pieces.push_back({name, "p", edges[i], count});
+  }
+  {
+    File file = File::create(folder / "all.h5", kStamp);
+    file.create_virtual("x", Type::f32, {9, 5}, pieces);
+    file.close();
+  }
+  EXPECT_EQ(read_all<float>(File::open(folder / "all.h5", "ringbolt-test").dataset("x")), x);
+  std::filesystem::remove(folder / "part2.h5");
+  const std::vector<float> holes = read_all<float>(File::open(folder / "all.h5", "ringbolt-test").dataset("x"));
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(std::isnan(holes[i]), i >= 8 && i < 31) << i;
+}
+
+}  // namespace
+}  // namespace ringbolt
