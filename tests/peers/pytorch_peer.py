@@ -11,7 +11,7 @@ and max seconds over the repetitions after a warm-up, and the rate by Ringbolt's
                  query-key pair and head; a causal sequence has S (S + 1) / 2 pairs
   attention      4 D a pair and head forward, 10 D backward (timed alone, on the forward's saved tensors)
 
-Step: LLaMA of 30 M parameters (dim 512, 8 layers, 8 heads, ffn 1376, vocabulary 32000), S 2048, one sequence, gradient
+Step: the shape `30m` (dim 512, 8 layers, 8 heads, ffn 1376, vocabulary 32000, untied), S 2048, one sequence, gradient
 clipping at norm 1 and AdamW (fused). q, k, v and gate, up are one product each, attention is scaled_dot_product_attention.
 The dtypes of the step:
 
