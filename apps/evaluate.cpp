@@ -5,13 +5,13 @@
 #include "apps/commands.h"
 #include "apps/common_options.h"
 #include "apps/model_options.h"
+#include "apps/reach_plot.h"
 #include "apps/results.h"
 #include "apps/train_setup.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/evaluate/context_loss.h"
 #include "io/model_json.h"
-#include "io/svg_plot.h"
 #include "io/table.h"
 #include "io/text_source.h"
 #include "io/tokens.h"
@@ -35,6 +35,7 @@ struct EvaluateOptions {
   std::optional<double> pretraining_base;
   std::optional<int64_t> pretraining_length;
   std::optional<std::string> plot;
+  std::vector<std::string> compare;
   DeviceOptions device;
   OutputOptions out;
 
@@ -66,12 +67,14 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.add("pretraining-length", "N", pretraining_length, "Context length that it was pre-trained with").at_least(7)
       .by_default("the checkpoint's");
   options.add("plot", "FILE.svg", plot, "Draws loss against context length, the predicted reach marked");
+  options.add("compare", "FILE.json", compare, "Earlier results of evaluate --json, to show and draw beside this one");
   device.declare(options);
   out.declare(options);
   options.example("evaluate --checkpoint run --tokens validation.h5 --context-lengths 128,256,512,1K --tokens-per-length 64K");
   options.example(
       "evaluate --checkpoint stories260K.bin --tokenizer tok512.model --text stories.txt --context-lengths 512,1K --windows 32");
-  options.example("evaluate --checkpoint run --tokens validation.h5 --rope-base 1e6 --plot reach.svg --json reach.json");
+  options.example("evaluate --checkpoint run --tokens validation.h5 --rope-base 1e6 --json large-base.json");
+  options.example("evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot reach.svg");
 }
 
 /// What is evaluated, and the token that begins each window.
@@ -188,21 +191,38 @@ std::string branch_name(const PredictedReach& reach) {
   return reach.branch == PredictedReach::Branch::larger_base ? "larger base" : "tuning length";
 }
 
-void draw(const std::string& path, const std::vector<ContextLoss>& results, const PredictedReach& reach,
-          const LoadedModel& loaded) {
-  PlotSeries series;
-  series.name = "base " + format_real(loaded.config().rope_theta);
-  for (const ContextLoss& r : results) {
-    series.x.push_back(static_cast<double>(r.protocol.context_length));
-    series.y.push_back(r.mean());
+/// Everything that the command found out, as --json writes it and --compare reads it.
+Json result_of(const EvaluateOptions& o, const Backend& backend, const LoadedModel& loaded, const EvaluationData& data,
+               const std::vector<ContextLoss>& results, const PredictedReach& reach) {
+  Json lengths = Json::array();
+  for (const ContextLoss& r : results) lengths.push(json_of(r));
+  Json result = begin_result("evaluate");
+  result.set("checkpoint", loaded.description())
+      .set("model", to_json(loaded.config()))
+      .set("data", data.description)
+      .set("data_tokens", data.tokens.tokens())
+      .set("device", backend.description())
+      .set("dtype", name_of(o.model.dtype))
+      .set("predicted_reach", Json::object()
+                                  .set("tokens", reach.tokens)
+                                  .set("branch", branch_name(reach))
+                                  .set("critical_dimension", reach.critical_dimension))
+      .set("lengths", lengths);
+  return result;
+}
+
+/// Earlier results, of which each must be one of this command.
+std::vector<Json> read_results(const std::vector<std::string>& files) {
+  std::vector<Json> results;
+  for (const std::string& file : files) {
+    results.push_back(read_json_file(file));
+    const Json* command = results.back().find("command");
+    if (command == nullptr || *command != Json("evaluate")) {
+      throw UsageError(message(concat("--compare: ", file, " holds no evaluation"), "ringbolt evaluate --json did not write it",
+                               "Name a file that it wrote."));
+    }
   }
-  series.markers.push_back({reach.tokens, "predicted reach " + short_size(static_cast<int64_t>(reach.tokens))});
-  Plot plot;
-  plot.title = "Loss against context length";
-  plot.x_title = "context length (tokens)";
-  plot.y_title = "loss (nats per token)";
-  plot.series.push_back(series);
-  write_svg(path, plot);
+  return results;
 }
 
 }  // namespace
@@ -215,6 +235,7 @@ int run_evaluate(const Arguments& arguments) {
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
+  std::vector<Json> compared = read_results(o.compare);
   const std::unique_ptr<Backend> backend = o.device.make_backend();
   LoadedModel loaded(*backend, o.model);
   const EvaluationData data = open_data(o);
@@ -229,21 +250,10 @@ int run_evaluate(const Arguments& arguments) {
               << branch_name(reach) << ")\n\n"
               << table_of(results);
   }
-  if (o.plot) draw(*o.plot, results, reach, loaded);
-  Json lengths = Json::array();
-  for (const ContextLoss& r : results) lengths.push(json_of(r));
-  Json result = begin_result("evaluate");
-  result.set("checkpoint", loaded.description())
-      .set("model", to_json(loaded.config()))
-      .set("data", data.description)
-      .set("data_tokens", data.tokens.tokens())
-      .set("device", backend->description())
-      .set("dtype", name_of(o.model.dtype))
-      .set("predicted_reach", Json::object()
-                                  .set("tokens", reach.tokens)
-                                  .set("branch", branch_name(reach))
-                                  .set("critical_dimension", reach.critical_dimension))
-      .set("lengths", lengths);
+  const Json result = result_of(o, *backend, loaded, data, results, reach);
+  compared.push_back(result);
+  if (compared.size() > 1 && !json_is_output(o.out.json)) std::cout << '\n' << comparison_table(compared);
+  if (o.plot) draw_reach(*o.plot, compared);
   write_result(o.out.json, result);
   return 0;
 }
