@@ -85,7 +85,8 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
   const AttentionKernels& kernels = attention_kernels_of(q.dtype(), isa);
   const int64_t kv_heads = k.dim(1);
   const int64_t group = q.dim(1) / kv_heads;
-  const SlicesByBlock by_keys(slices, SlicesByBlock::Side::keys, k.dim(0), kernels.backward_keys);
+  const int64_t block_keys = kernels.backward_keys(static_cast<int>(q.dim(2)));
+  const SlicesByBlock by_keys(slices, SlicesByBlock::Side::keys, k.dim(0), block_keys);
   const int64_t scratch_bytes = kernels.backward_scratch_bytes(static_cast<int>(q.dim(2)));
   TileOrder order(kv_heads, by_keys.blocks());
 
@@ -116,8 +117,8 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
         piece.dq_stride = dq.row_stride();
         piece.dk_stride = dk.row_stride();
         piece.dv_stride = dv.row_stride();
-        piece.key_begin = block * kernels.backward_keys;
-        piece.keys = static_cast<int>(std::min<int64_t>(kernels.backward_keys, k.dim(0) - piece.key_begin));
+        piece.key_begin = block * block_keys;
+        piece.keys = static_cast<int>(std::min<int64_t>(block_keys, k.dim(0) - piece.key_begin));
         piece.head_dim = static_cast<int>(q.dim(2));
         piece.scale = scale;
         piece.scratch = attention_scratch(scratch_bytes);

@@ -11,7 +11,9 @@
 namespace ringbolt::cpu {
 namespace {
 
-constexpr int kBackwardKeys = 96;
+/// Keys of a block: as many as keep its sums and operands in the second cache level.
+constexpr int backward_keys(int head_dim) { return head_dim <= 128 ? 192 : 96; }
+constexpr int kMostBackwardKeys = backward_keys(2);
 constexpr int kBackwardRows = 64;
 
 /// y[i] += scale * x[i], i < n.
@@ -38,16 +40,17 @@ class Backward {
   static constexpr int kPairs = Product::kPerWord;
   static constexpr int64_t kRowStep = kRowWords<Product>;
   /// Between rows of P and dS.
-  static constexpr int64_t kScoreStep = kBackwardKeys + kLanes;
-  static constexpr int64_t kNarrowStep = kBackwardKeys / 2 + kLanes;
+  static constexpr int64_t kScoreStep = kMostBackwardKeys + kLanes;
+  static constexpr int64_t kNarrowStep = kMostBackwardKeys / 2 + kLanes;
 
   struct Buffers {
-    Buffers(Scratch& s, int head_dim)
-        : keys(s.floats(int64_t{kBackwardKeys} * head_dim / kPairs)),
-          values(s.floats(int64_t{kBackwardKeys} * head_dim / kPairs)),
-          key_rows(s.floats(kBackwardKeys / kPairs * round_up(head_dim, kLanes))),
-          dk(s.floats(kBackwardKeys * round_up(head_dim, kLanes))),
-          dv(s.floats(kBackwardKeys * round_up(head_dim, kLanes))),
+    Buffers(Scratch& s, int head_dim) : Buffers(s, head_dim, backward_keys(head_dim), round_up(head_dim, kLanes)) {}
+    Buffers(Scratch& s, int64_t head_dim, int64_t block, int64_t padded_dim)
+        : keys(s.floats(block * head_dim / kPairs)),
+          values(s.floats(block * head_dim / kPairs)),
+          key_rows(s.floats(block / kPairs * padded_dim)),
+          dk(s.floats(block * padded_dim)),
+          dv(s.floats(block * padded_dim)),
           q(s.floats(kBackwardRows * kRowStep)),
           dout(s.floats(kBackwardRows * kRowStep)),
           q_depth(kPairs == 1 ? q : s.floats(kBackwardRows / kPairs * kRowStep * 2)),
@@ -57,7 +60,7 @@ class Backward {
           p_depth(kPairs == 1 ? p : s.floats(kBackwardRows / kPairs * kScoreStep)),
           ds_depth(kPairs == 1 ? ds : s.floats(kBackwardRows / kPairs * kScoreStep)),
           ds_rows(kPairs == 1 ? ds : s.floats(kBackwardRows * kNarrowStep)),
-          dq(s.floats(kTileRows * round_up(head_dim, kLanes))),
+          dq(s.floats(kTileRows * padded_dim)),
           lse(s.floats(kBackwardRows)),
           delta(s.floats(kBackwardRows)),
           limit(s.ints(kBackwardRows)),
@@ -155,7 +158,7 @@ class Backward {
     scores(n, first, first_vector, end_vector, masked);
     const int first_row = static_cast<int>(first / kTileRows * kTileRows);
     key_gradients(n, first_row, most);
-    query_gradients(head, begin, n, first / kPairs * kPairs, most);
+    query_gradients(head, begin, n, first / kPairs * kPairs);
   }
 
   void pack_rows(int head, int64_t begin, int n) {
@@ -181,14 +184,18 @@ class Backward {
     }
   }
 
-  /// P and dS of rows [0, n) and the keys of vectors [first_vector, end_vector).
+  /// The first row of the tile that sees key `key` of the block. Requires: the last row sees it.
+  int first_row_of(int key) const { return b_.limit[0] > key ? 0 : key + 1 - b_.limit[0]; }
+
+  /// P and dS of rows [0, n) and the keys of vectors [first_vector, end_vector), but for the tiles
+  /// that are hidden as a whole.
   void scores(int n, int first, int first_vector, int end_vector, bool masked) {
     for_panels(vectors_, [&]<int V>(int panel) {
       constexpr int kWidth = V * kLanes;
       if (panel >= end_vector || panel + V <= first_vector) return;
       const float* keys = b_.keys + int64_t{panel} * kLanes * depth_;
       const float* values = b_.values + int64_t{panel} * kLanes * depth_;
-      for (int r = 0; r < n; r += kTileRows) {
+      for (int r = first_row_of(panel * kLanes) / kTileRows * kTileRows; r < n; r += kTileRows) {
         prefetch_ahead();
         float* p = b_.p + r * kScoreStep + panel * kLanes;
         float* ds = b_.ds + r * kScoreStep + panel * kLanes;
@@ -251,25 +258,29 @@ class Backward {
 
   /// dV += P^T dO and dK += dS^T Q for keys [first, most), first at a tile.
   void key_gradients(int n, int first, int most) {
-    const int depth = (n + kPairs - 1) / kPairs;
     constexpr int64_t kDepthStep = kPairs * kRowStep;
     for_panels(dim_vectors_, [&]<int V>(int panel) {
       const int d = panel * kLanes;
       for (int key = first; key < most; key += kTileRows) {
-        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.p_depth + key, kScoreStep, b_.dout_depth + d, kDepthStep,
+        const int row = first_row_of(key) / kPairs;  // in words
+        const int depth = (n + kPairs - 1) / kPairs - row;
+        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.p_depth + row * kScoreStep + key, kScoreStep,
+                                                       b_.dout_depth + row * kDepthStep + d, kDepthStep,
                                                        b_.dv + key * dim_step_ + d, dim_step_);
-        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.ds_depth + key, kScoreStep, b_.q_depth + d, kDepthStep,
+        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.ds_depth + row * kScoreStep + key, kScoreStep,
+                                                       b_.q_depth + row * kDepthStep + d, kDepthStep,
                                                        b_.dk + key * dim_step_ + d, dim_step_);
       }
     });
   }
 
-  /// dQ += scale * dS K over keys [first, most), first at a word.
-  void query_gradients(int head, int64_t begin, int n, int first, int most) {
+  /// dQ += scale * dS K over keys from `first` on, which is the first of a word.
+  void query_gradients(int head, int64_t begin, int n, int first) {
     constexpr int64_t kStep = kPairs == 1 ? kScoreStep : kNarrowStep;
-    const int depth = (most - first + kPairs - 1) / kPairs;
     const float* key_rows = b_.key_rows + first / kPairs * dim_step_;
     for (int row = 0; row < n; row += kTileRows) {
+      const int seen = b_.limit[row + kTileRows < n ? row + kTileRows - 1 : n - 1];
+      const int depth = (seen - first + kPairs - 1) / kPairs;
       for_panels(dim_vectors_, [&]<int V>(int panel) {
         const int d = panel * kLanes;
         multiply_into<Product, V, kStep, Into::overwrite>(depth, b_.ds_rows + row * kStep + first / kPairs, 1,

@@ -12,7 +12,7 @@ namespace ringbolt::cpu {
 namespace {
 
 constexpr int kForwardColumns = 192;
-constexpr int kForwardKeys = 64;
+constexpr int kForwardKeys = 128;
 static_assert(kForwardColumns % (kLanes * kTileVectors) == 0 || kTileVectors == 2);
 
 template <class In, class Product>

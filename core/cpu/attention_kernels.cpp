@@ -12,7 +12,7 @@ constexpr AttentionKernels kernels_for() {
   return {kForwardColumns,
           Forward<In, Product>::scratch_bytes,
           Forward<In, Product>::run,
-          kBackwardKeys,
+          backward_keys,
           kBackwardRows,
           Backward<In, Product>::scratch_bytes,
           Backward<In, Product>::begin,

@@ -69,7 +69,7 @@ struct AttentionKernels {
   void (*forward)(const ForwardPiece& piece);
 
   /// Keys of a piece and query rows of a tile, at most.
-  int backward_keys;
+  int (*backward_keys)(int head_dim);
   int backward_rows;
   int64_t (*backward_scratch_bytes)(int head_dim);
   void (*backward_begin)(const BackwardPiece& piece);
