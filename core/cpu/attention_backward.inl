@@ -1,8 +1,11 @@
-// Blocked attention backward (FlashAttention-2, arXiv 2307.08691, algorithm 2) for one block of keys.
+// Blocked attention backward (FlashAttention-2, arXiv 2307.08691, algorithm 2) for one block of
+// keys.
 //
-// Included by attention_kernels.cpp only. A lane is a key: k and v are packed transposed once, the sums dK and dV of the
-// block stay in scratch, and tiles of query rows stream by, which need no transposition.
-//   S = Q K^T, P = 2^(S - lse), dP = dO V^T, dS = P (dP - delta), dV += P^T dO, dK += dS^T Q, dQ += dS K.
+// Included by attention_kernels.cpp only. A lane is a key: k and v are packed transposed once, the
+// sums dK and dV of the block stay in scratch, and tiles of query rows stream by, which need no
+// transposition.
+//   S = Q K^T, P = 2^(S - lse), dP = dO V^T, dS = P (dP - delta), dV += P^T dO, dK += dS^T Q, dQ +=
+//   dS K.
 #pragma once
 
 #include "core/cpu/attention_kernels.h"
@@ -31,7 +34,8 @@ class Backward {
     return Buffers(scratch, head_dim).bytes;
   }
   static void begin(const BackwardPiece& piece) { Backward(piece).begin(); }
-  static void tile(const BackwardPiece& piece, int head, int64_t row_begin, int rows, const KernelSlice& slice) {
+  static void tile(const BackwardPiece& piece, int head, int64_t row_begin, int rows,
+                   const KernelSlice& slice) {
     Backward(piece).tile(head, row_begin, rows, slice);
   }
   static void end(const BackwardPiece& piece) { Backward(piece).end(); }
@@ -44,7 +48,8 @@ class Backward {
   static constexpr int64_t kNarrowStep = kMostBackwardKeys / 2 + kLanes;
 
   struct Buffers {
-    Buffers(Scratch& s, int head_dim) : Buffers(s, head_dim, backward_keys(head_dim), round_up(head_dim, kLanes)) {}
+    Buffers(Scratch& s, int head_dim)
+        : Buffers(s, head_dim, backward_keys(head_dim), round_up(head_dim, kLanes)) {}
     Buffers(Scratch& s, int64_t head_dim, int64_t block, int64_t padded_dim)
         : keys(s.floats(block * head_dim / kPairs)),
           values(s.floats(block * head_dim / kPairs)),
@@ -86,8 +91,7 @@ class Backward {
     int64_t bytes;
   };
 
-  explicit Backward(const BackwardPiece& piece)
-      : Backward(piece, Scratch(piece.scratch)) {}
+  explicit Backward(const BackwardPiece& piece) : Backward(piece, Scratch(piece.scratch)) {}
   Backward(const BackwardPiece& piece, Scratch scratch)
       : p_(piece),
         b_(scratch, piece.head_dim),
@@ -163,7 +167,8 @@ class Backward {
 
   void pack_rows(int head, int64_t begin, int n) {
     const In* q = static_cast<const In*>(p_.q) + begin * p_.q_stride + int64_t{head} * p_.head_dim;
-    const In* dout = static_cast<const In*>(p_.dout) + begin * p_.dout_stride + int64_t{head} * p_.head_dim;
+    const In* dout =
+        static_cast<const In*>(p_.dout) + begin * p_.dout_stride + int64_t{head} * p_.head_dim;
     const int padded = static_cast<int>(round_up(n, kTileRows));
     for (int r = 0; r < padded; ++r) {
       if (r < n) {
@@ -199,16 +204,17 @@ class Backward {
         prefetch_ahead();
         float* p = b_.p + r * kScoreStep + panel * kLanes;
         float* ds = b_.ds + r * kScoreStep + panel * kLanes;
-        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.q + r * kRowStep, 1, keys, kWidth, p, kScoreStep);
-        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.dout + r * kRowStep, 1, values, kWidth, ds,
-                                                             kScoreStep);
+        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.q + r * kRowStep, 1, keys,
+                                                             kWidth, p, kScoreStep);
+        multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.dout + r * kRowStep, 1,
+                                                             values, kWidth, ds, kScoreStep);
         probabilities<V>(r, panel, first, masked);
       }
     });
   }
 
-  /// Fetches a few rows of the next tile while this one is worked on: rows lie H D apart, too far for the machine to
-  /// foresee.
+  /// Fetches a few rows of the next tile while this one is worked on: rows lie H D apart, too far
+  /// for the machine to foresee.
   void prefetch_ahead() {
     const int64_t stop = ahead_ + kTileRows / 2 < ahead_end_ ? ahead_ + kTileRows / 2 : ahead_end_;
     const int64_t offset = int64_t{ahead_head_} * p_.head_dim;
@@ -229,8 +235,11 @@ class Backward {
         Floats p[2];
         Floats ds[2];
         for (int i = 0; i < 2; ++i) {
-          const Floats exponent = load(b_.p + (r + i) * kScoreStep + key) * score_scale_ - b_.lse[r + i];
-          p[i] = exp2(smaller(Floats{}, exponent));  // no key outweighs all; rounding of huge logits must not say so
+          const Floats exponent =
+              load(b_.p + (r + i) * kScoreStep + key) * score_scale_ - b_.lse[r + i];
+          p[i] = exp2(
+              smaller(Floats{},
+                      exponent));  // no key outweighs all; rounding of huge logits must not say so
           ds[i] = p[i] * (load(b_.ds + (r + i) * kScoreStep + key) - b_.delta[r + i]);
           if (masked) {
             const Ints number = lane_numbers() + key;
@@ -264,12 +273,13 @@ class Backward {
       for (int key = first; key < most; key += kTileRows) {
         const int row = first_row_of(key) / kPairs;  // in words
         const int depth = (n + kPairs - 1) / kPairs - row;
-        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.p_depth + row * kScoreStep + key, kScoreStep,
-                                                       b_.dout_depth + row * kDepthStep + d, kDepthStep,
-                                                       b_.dv + key * dim_step_ + d, dim_step_);
-        multiply_into<Product, V, 1, Into::accumulate>(depth, b_.ds_depth + row * kScoreStep + key, kScoreStep,
-                                                       b_.q_depth + row * kDepthStep + d, kDepthStep,
-                                                       b_.dk + key * dim_step_ + d, dim_step_);
+        multiply_into<Product, V, 1, Into::accumulate>(
+            depth, b_.p_depth + row * kScoreStep + key, kScoreStep,
+            b_.dout_depth + row * kDepthStep + d, kDepthStep, b_.dv + key * dim_step_ + d,
+            dim_step_);
+        multiply_into<Product, V, 1, Into::accumulate>(
+            depth, b_.ds_depth + row * kScoreStep + key, kScoreStep,
+            b_.q_depth + row * kDepthStep + d, kDepthStep, b_.dk + key * dim_step_ + d, dim_step_);
       }
     });
   }
@@ -283,8 +293,9 @@ class Backward {
       const int depth = (seen - first + kPairs - 1) / kPairs;
       for_panels(dim_vectors_, [&]<int V>(int panel) {
         const int d = panel * kLanes;
-        multiply_into<Product, V, kStep, Into::overwrite>(depth, b_.ds_rows + row * kStep + first / kPairs, 1,
-                                                          key_rows + d, dim_step_, b_.dq + d, dim_step_);
+        multiply_into<Product, V, kStep, Into::overwrite>(
+            depth, b_.ds_rows + row * kStep + first / kPairs, 1, key_rows + d, dim_step_, b_.dq + d,
+            dim_step_);
       });
       for (int r = row; r < n && r < row + kTileRows; ++r) {
         float* dq = p_.dq + (begin + r) * p_.dq_stride + int64_t{head} * p_.head_dim;
