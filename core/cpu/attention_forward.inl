@@ -1,8 +1,9 @@
 // Blocked attention forward (FlashAttention-2, arXiv 2307.08691, algorithm 1) for one piece.
 //
-// Included by attention_kernels.cpp only. Everything is transposed: a lane is a column, that is one query row of one
-// head, so that the softmax over keys runs vertically, without sums across lanes, and k and v are operands as they lie in
-// memory. Columns are ordered head by head. A block of kForwardKeys keys is packed once for all columns.
+// Included by attention_kernels.cpp only. Everything is transposed: a lane is a column, that is one
+// query row of one head, so that the softmax over keys runs vertically, without sums across lanes,
+// and k and v are operands as they lie in memory. Columns are ordered head by head. A block of
+// kForwardKeys keys is packed once for all columns.
 #pragma once
 
 #include "core/cpu/attention_kernels.h"
@@ -12,7 +13,7 @@ namespace ringbolt::cpu {
 namespace {
 
 constexpr int kForwardColumns = 192;
-constexpr int kForwardKeys = 64;
+constexpr int kForwardKeys = 128;
 static_assert(kForwardColumns % (kLanes * kTileVectors) == 0 || kTileVectors == 2);
 
 template <class In, class Product>
@@ -46,17 +47,17 @@ class Forward {
           limit(s.ints(kForwardColumns)),
           seen(s.ints(kForwardColumns)),
           bytes(s.bytes()) {}
-    float* queries;   // per panel (D words, lanes)
-    float* acc;       // per panel (D, lanes): sum over keys of weights times v
-    float* keys;      // (keys, D words) at kKeyStep
-    float* values;    // (keys in words, D)
-    float* scores;    // (keys, lanes) of one panel
-    float* weights;   // (keys in words, lanes) of one panel, bf16 only
-    float* row_max;   // (columns): largest score so far
-    float* row_sum;   // (columns): sum over keys of weights, exp(scale (score - row_max))
-    float* rescale;   // (lanes) of one panel
-    int32_t* limit;   // (columns): keys of the block, counted from its first, that the column sees
-    int32_t* seen;    // (columns): whether the column has seen a key
+    float* queries;  // per panel (D words, lanes)
+    float* acc;      // per panel (D, lanes): sum over keys of weights times v
+    float* keys;     // (keys, D words) at kKeyStep
+    float* values;   // (keys in words, D)
+    float* scores;   // (keys, lanes) of one panel
+    float* weights;  // (keys in words, lanes) of one panel, bf16 only
+    float* row_max;  // (columns): largest score so far
+    float* row_sum;  // (columns): sum over keys of weights, exp(scale (score - row_max))
+    float* rescale;  // (lanes) of one panel
+    int32_t* limit;  // (columns): keys of the block, counted from its first, that the column sees
+    int32_t* seen;   // (columns): whether the column has seen a key
     int64_t bytes;
   };
 
@@ -86,7 +87,8 @@ class Forward {
     }
   }
 
-  /// First element and distance between rows, of the panel's part of `queries` or `acc`, for every column.
+  /// First element and distance between rows, of the panel's part of `queries` or `acc`, for every
+  /// column.
   template <class Body>
   void for_panel_columns(const Body& body) {
     for_panels(vectors_, [&]<int V>(int first) {
@@ -110,16 +112,19 @@ class Forward {
       }
       const int head = column / p_.rows;
       const int64_t row = p_.row_begin + column % p_.rows;
-      pack_column<Product>(static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim, p_.head_dim,
-                           query, width);
+      pack_column<Product>(
+          static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim,
+          p_.head_dim, query, width);
       const float lse = p_.lse[row * p_.lse_stride + head];
       if (lse == -kInfinity) return;
       // What was seen so far is one key of weight exp(lse), whose value is out.
       b_.row_max[column] = lse / p_.scale;
-      const double rounding = static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
+      const double rounding =
+          static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
       const float weight = 1 + static_cast<float>(rounding);
       b_.row_sum[column] = weight;
-      const float* out = static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
+      const float* out =
+          static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
       for (int d = 0; d < p_.head_dim; ++d) acc[d * width] = out[d] * weight;
     });
   }
@@ -141,7 +146,8 @@ class Forward {
         for (int d = 0; d < p_.head_dim; ++d) out[d] = acc[d * width] * inverse;
       }
       p_.lse[row * p_.lse_stride + head] =
-          static_cast<float>(static_cast<double>(b_.row_max[column]) * scale_ + __builtin_log(static_cast<double>(sum)));
+          static_cast<float>(static_cast<double>(b_.row_max[column]) * scale_ +
+                             __builtin_log(static_cast<double>(sum)));
     });
   }
 
@@ -168,15 +174,17 @@ class Forward {
       }
     }
     for_columns([&](int column, int, int64_t row) {
-      if (row >= s.query_begin && row < s.query_end && row + s.shift > first && first < end) b_.seen[column] = 1;
+      if (row >= s.query_begin && row < s.query_end && row + s.shift > first && first < end)
+        b_.seen[column] = 1;
     });
   }
 
   void pack_block(int64_t key, int count) {
     const In* k = static_cast<const In*>(p_.k) + key * p_.k_stride;
-    for (int i = 0; i < count; ++i) pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep);
-    pack_depth_rows<Product>(static_cast<const In*>(p_.v) + key * p_.v_stride, p_.v_stride, count, p_.head_dim,
-                             b_.values, value_step_);
+    for (int i = 0; i < count; ++i)
+      pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep);
+    pack_depth_rows<Product>(static_cast<const In*>(p_.v) + key * p_.v_stride, p_.v_stride, count,
+                             p_.head_dim, b_.values, value_step_);
   }
 
   void set_limits(const KernelSlice& s, int64_t key, int count) {
@@ -189,8 +197,8 @@ class Forward {
     for (int c = columns_; c < vectors_ * kLanes; ++c) b_.limit[c] = limit;
   }
 
-  /// Fetches a few rows of the next block of keys while this one is worked on: rows lie H D apart, too far for the
-  /// machine to foresee.
+  /// Fetches a few rows of the next block of keys while this one is worked on: rows lie H D apart,
+  /// too far for the machine to foresee.
   void prefetch_ahead() {
     const int64_t stop = ahead_ + rows_ahead_ < ahead_end_ ? ahead_ + rows_ahead_ : ahead_end_;
     const int64_t bytes = p_.head_dim * static_cast<int64_t>(sizeof(In));
@@ -218,21 +226,22 @@ class Forward {
     const float* queries = b_.queries + begin * depth_;
     for (int key = 0; key < most; key += kTileRows) {
       prefetch_ahead();
-      multiply_into<Product, V, kKeyStep, Into::overwrite>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth,
-                                                           b_.scores + key * kWidth, kWidth);
+      multiply_into<Product, V, kKeyStep, Into::overwrite>(
+          depth_, b_.keys + key * kKeyStep, 1, queries, kWidth, b_.scores + key * kWidth, kWidth);
     }
     softmax<V>(begin, most, masked);
     const float* weights = kPairs == 1 ? b_.scores : b_.weights;
     float* acc = b_.acc + int64_t{begin} * acc_rows_;
     const int depth = (most + kPairs - 1) / kPairs;
     for (int d = 0; d < acc_rows_; d += kTileRows) {
-      multiply_into<Product, V, 1, Into::rescale>(depth, b_.values + d, value_step_, weights, kWidth, acc + d * kWidth,
-                                                  kWidth, b_.rescale);
+      multiply_into<Product, V, 1, Into::rescale>(depth, b_.values + d, value_step_, weights,
+                                                  kWidth, acc + d * kWidth, kWidth, b_.rescale);
     }
   }
 
-  /// Turns the panel's scores of `keys` keys into weights exp(scale (score - row_max)), moves row_max and row_sum on, and leaves in
-  /// `rescale` what the sums over earlier keys must be multiplied by.
+  /// Turns the panel's scores of `keys` keys into weights exp(scale (score - row_max)), moves
+  /// row_max and row_sum on, and leaves in `rescale` what the sums over earlier keys must be
+  /// multiplied by.
   template <int V>
   void softmax(int begin, int keys, bool masked) {
     constexpr int kWidth = V * kLanes;
@@ -245,7 +254,8 @@ class Forward {
       for (int n = 0; n < V; ++n) {
         Floats x = load(row + n * kLanes);
         if (masked) {
-          x = select(load(b_.limit + begin + n * kLanes) > broadcast(key), x, broadcast(-kInfinity));
+          x = select(load(b_.limit + begin + n * kLanes) > broadcast(key), x,
+                     broadcast(-kInfinity));
           store(row + n * kLanes, x);
         }
         most[n] = larger(x, most[n]);
@@ -256,7 +266,8 @@ class Forward {
       const Floats old = load(row_max);
       const Floats now = larger(most[n], old);
       store(row_max, now);
-      // A column that has seen nothing has row_max -inf; its scores are all -inf, and exp(-inf - 0) = 0.
+      // A column that has seen nothing has row_max -inf; its scores are all -inf, and exp(-inf - 0)
+      // = 0.
       base[n] = select(now == -kInfinity, Floats{}, now);
       store(b_.rescale + n * kLanes, exp2((old - base[n]) * exponent_scale_));
       sum[n] = Floats{};
@@ -305,8 +316,8 @@ class Forward {
   const int64_t value_step_;
   const double scale_;
   const float exponent_scale_;  // from scores to powers of two
-  const int64_t rows_ahead_;  // a call of prefetch_ahead
-  int64_t ahead_ = 0;         // keys [ahead_, ahead_end_) are to be prefetched
+  const int64_t rows_ahead_;    // a call of prefetch_ahead
+  int64_t ahead_ = 0;           // keys [ahead_, ahead_end_) are to be prefetched
   int64_t ahead_end_ = 0;
 };
 

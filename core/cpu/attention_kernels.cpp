@@ -1,4 +1,5 @@
-// Compiled once an instruction set, with RINGBOLT_ISA naming it. Only headers without shared inline functions here.
+// Compiled once an instruction set, with RINGBOLT_ISA naming it. Only headers without shared inline
+// functions here.
 #include "core/cpu/attention_kernels.h"
 
 #include "core/cpu/attention_backward.inl"
@@ -12,7 +13,7 @@ constexpr AttentionKernels kernels_for() {
   return {kForwardColumns,
           Forward<In, Product>::scratch_bytes,
           Forward<In, Product>::run,
-          kBackwardKeys,
+          backward_keys,
           kBackwardRows,
           Backward<In, Product>::scratch_bytes,
           Backward<In, Product>::begin,
@@ -36,7 +37,8 @@ using ProductOfBf16 = Bf16Product;
 using ProductOfBf16 = F32Product;
 #endif
 
-constexpr AttentionKernelSet kKernels{kernels_for<float, F32Product>(), kernels_for<Bf16, ProductOfBf16>(), exp2_values};
+constexpr AttentionKernelSet kKernels{kernels_for<float, F32Product>(),
+                                      kernels_for<Bf16, ProductOfBf16>(), exp2_values};
 
 }  // namespace
 

@@ -1,33 +1,34 @@
-// Speed of the CPU attention kernels, as a share of what the machine's arithmetic units reach in
-// the same run.
+// Speed of the CPU's attention, as a share of what the machine's arithmetic units reach.
 //
-//   attention_benchmark --benchmark_filter=Forward/bf16
+//   OMP_NUM_THREADS=2 attention_benchmark --benchmark_filter=forward_bf16
 //
 // Causal attention over one sequence, inputs uniform in [-1, 1]. Operations: 4 D a visible pair and
-// query head forward, 10 D backward. Before the iterations the peak of the same type is measured on
-// the same threads: multiply-adds on registers alone (core/cpu/peak.h). Rates are medians over
-// iterations; `best` is the fastest one's. `share` divides the median, `best_share` the best by the
-// peak: on a machine that does other work they differ. Thread count: OMP_NUM_THREADS.
-#include <benchmark/benchmark.h>
-
+// query head forward, 10 D backward. The peak is that of multiply-adds on registers alone, of the
+// same type and on the same threads, measured just before (core/cpu/peak.h).
+//
+// GFLOP/s is the median over iterations by the wall clock, `share` its share of the peak.
+// `cpu_share` is the same by processor time, for both: it holds on a machine that does other work,
+// too, and counts the time in which a thread waits actively for the others.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
+#include <ctime>
 #include <string>
 #include <vector>
 
+#include <benchmark/benchmark.h>
+
+#include "core/backend/backend.h"
 #include "core/base/random.h"
-#include "core/cpu/attention.h"
-#include "core/cpu/parallel_for.h"
+#include "core/cpu/isa.h"
 #include "core/cpu/peak.h"
 
-namespace ringbolt::cpu {
+namespace ringbolt {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+double wall_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 double median(std::vector<double> values) {
@@ -36,105 +37,121 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-// --- attention
-// --------------------------------------------------------------------------------------------------------
-
-template <class T>
-std::vector<T> uniform(int64_t n, uint64_t stream) {
-  const Philox random(1, stream);
-  std::vector<T> x(static_cast<size_t>(n));
-  for (size_t i = 0; i < x.size(); ++i)
-    x[i] = from_float<T>(static_cast<float>(2 * random.uniform(i) - 1));
-  return x;
+/// Operations a second of processor time on one thread, the best of a few runs.
+double peak_by_cpu_time(DType dtype, cpu::Isa isa) {
+  cpu::PeakLoops loops = cpu::peak_loops_generic();
+#if defined(__x86_64__)
+  if (isa == cpu::Isa::avx2) loops = cpu::peak_loops_avx2();
+  if (isa == cpu::Isa::avx512) loops = cpu::peak_loops_avx512();
+  if (isa == cpu::Isa::avx512_bf16) loops = cpu::peak_loops_avx512_bf16();
+#endif
+  const bool narrow = dtype == DType::bf16 && loops.bf16 != nullptr;
+  constexpr int64_t kIterations = 1 << 21;
+  double best = 0;
+  for (int run = 0; run < 5; ++run) {
+    const double begin = cpu_seconds();
+    benchmark::DoNotOptimize((narrow ? loops.bf16 : loops.f32)(kIterations));
+    const auto operations =
+        static_cast<double>(kIterations * (narrow ? loops.bf16_flops : loops.f32_flops));
+    best = std::max(best, operations / (cpu_seconds() - begin));
+  }
+  return best;
 }
 
 /// One causal sequence: q (T, H, D), k and v (T, K, D).
-template <class T>
 struct Problem {
-  Problem(int64_t t_, int64_t h_, int64_t k_, int64_t d_)
-      : t(t_),
-        h(h_),
-        kv(k_),
-        d(d_),
-        q(uniform<T>(t * h * d, 1)),
-        k(uniform<T>(t * kv * d, 2)),
-        v(uniform<T>(t * kv * d, 3)),
-        dout(uniform<T>(t * h * d, 4)),
-        out(q.size()),
-        dq(q.size()),
-        dk(k.size()),
-        dv(k.size()),
-        lse(static_cast<size_t>(t * h)),
-        delta(lse.size()),
-        slices{{0, t, 0, t, AttentionSlice::Mask::causal, 0}} {}
-
-  void forward(Isa isa) {
-    std::fill(lse.begin(), lse.end(), -std::numeric_limits<float>::infinity());
-    attention_forward(slices, query(q), key(k), key(v), scale(),
-                      View::of<float>(out.data(), {t, h, d}), rows(lse), isa);
-  }
-  void backward(Isa isa) {
-    attention_backward(slices, query(q), key(k), key(v), query(dout), rows(lse), rows(delta),
-                       scale(), View::of<float>(dq.data(), {t, h, d}),
-                       View::of<float>(dk.data(), {t, kv, d}),
-                       View::of<float>(dv.data(), {t, kv, d}), isa);
-  }
-  double operations(int64_t a_pair) const {
-    return static_cast<double>(attention_pairs(slices)) * static_cast<double>(h * d * a_pair);
+  Problem(Backend& on, DType dtype, int64_t t, int64_t h, int64_t k_heads, int64_t d)
+      : backend(on),
+        slices{{0, t, 0, t, AttentionSlice::Mask::causal, 0}},
+        scale(1 / std::sqrt(static_cast<float>(d))),
+        pairs(static_cast<double>(attention_pairs(slices)) * static_cast<double>(h * d)),
+        q(uniform(dtype, {t, h, d}, 1)),
+        k(uniform(dtype, {t, k_heads, d}, 2)),
+        v(uniform(dtype, {t, k_heads, d}, 3)),
+        dout(uniform(dtype, {t, h, d}, 4)),
+        out(on.allocate(DType::f32, {t, h, d})),
+        lse(on.allocate(DType::f32, {t, h})),
+        delta(on.allocate(DType::f32, {t, h})),
+        dq(on.allocate(DType::f32, {t, h, d})),
+        dk(on.allocate(DType::f32, {t, k_heads, d})),
+        dv(on.allocate(DType::f32, {t, k_heads, d})) {
+    for (Tensor* x : {&delta, &dq, &dk, &dv}) backend.fill_zero(*x);
   }
 
-  float scale() const { return 1 / std::sqrt(static_cast<float>(d)); }
-  ConstView query(std::vector<T>& x) const { return View::of<T>(x.data(), {t, h, d}); }
-  ConstView key(std::vector<T>& x) const { return View::of<T>(x.data(), {t, kv, d}); }
-  View rows(std::vector<float>& x) const { return View::of<float>(x.data(), {t, h}); }
+  void forward() {
+    backend.begin_attention(out, lse);
+    backend.attention_forward(slices, q, k, v, scale, out, lse);
+  }
+  void backward() {
+    backend.attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
+  }
 
-  int64_t t, h, kv, d;
-  std::vector<T> q, k, v, dout;
-  std::vector<float> out, dq, dk, dv, lse, delta;
+  Tensor uniform(DType dtype, Shape shape, uint64_t stream) {
+    const Philox random(1, stream);
+    std::vector<float> host(static_cast<size_t>(shape.elements()));
+    for (size_t i = 0; i < host.size(); ++i)
+      host[i] = static_cast<float>(2 * random.uniform(i) - 1);
+    Tensor wide = upload_new(backend, DType::f32, shape, host.data());
+    if (dtype == DType::f32) return wide;
+    Tensor narrow = backend.allocate(dtype, shape);
+    backend.convert(wide, narrow);
+    return narrow;
+  }
+
+  Backend& backend;
   std::vector<AttentionSlice> slices;
+  float scale;
+  double pairs;  ///< times query heads, times D
+  Tensor q, k, v, dout, out, lse, delta, dq, dk, dv;
 };
 
 enum class Direction { forward, backward };
 
-template <class T, Direction kDirection>
-void attention(benchmark::State& state) {
-  const Isa isa = choose_isa();
-  Problem<T> problem(state.range(0), state.range(1), state.range(2), state.range(3));
-  problem.forward(isa);  // backward needs lse; warms up
-  const double operations = problem.operations(kDirection == Direction::forward ? 4 : 10);
-  const PeakRate rates = measure_peak(isa, 0.1);
-  const double peak =
-      DTypeOf<T>::value == DType::bf16 && rates.bf16_flops > 0 ? rates.bf16_flops : rates.f32_flops;
+void attention(benchmark::State& state, DType dtype, Direction direction) {
+  const auto backend = make_cpu_backend();
+  const cpu::Isa isa = cpu::choose_isa();
+  Problem problem(*backend, dtype, state.range(0), state.range(1), state.range(2), state.range(3));
+  problem.forward();  // backward needs lse; warms up
+  const double operations = problem.pairs * (direction == Direction::forward ? 4 : 10);
+  const double cpu_peak = peak_by_cpu_time(dtype, isa);
+  const cpu::PeakRate rates = cpu::measure_peak(isa, 0.1);
+  const bool narrow = dtype == DType::bf16 && rates.bf16_flops > 0;
+  const double peak = narrow ? rates.bf16_flops : rates.f32_flops;
   std::vector<double> rate;
+  std::vector<double> cpu_rate;
   for (auto _ : state) {
-    const auto begin = Clock::now();
-    kDirection == Direction::forward ? problem.forward(isa) : problem.backward(isa);
-    const double seconds = seconds_since(begin);
+    const double cpu_begin = cpu_seconds();
+    const double begin = wall_seconds();
+    direction == Direction::forward ? problem.forward() : problem.backward();
+    const double seconds = wall_seconds() - begin;
+    cpu_rate.push_back(operations / (cpu_seconds() - cpu_begin));
     rate.push_back(operations / seconds);
     state.SetIterationTime(seconds);
   }
-  state.SetLabel(name_of(isa) + ", " + std::to_string(max_threads()) + " threads");
+  state.SetLabel(backend->description());
   state.counters["GFLOP/s"] = median(rate) * 1e-9;
-  state.counters["best"] = *std::max_element(rate.begin(), rate.end()) * 1e-9;
   state.counters["peak"] = peak * 1e-9;
-  state.counters["share"] = state.counters["GFLOP/s"] * 1e9 / peak;
-  state.counters["best_share"] = state.counters["best"] * 1e9 / peak;
+  state.counters["share"] = median(rate) / peak;
+  state.counters["cpu_share"] = median(cpu_rate) / cpu_peak;
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"T", "H", "K", "D"})->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.7);
-  for (const int64_t d : {64, 128}) b->Args({4096, 8, 8, d});
-  for (const int64_t d : {64, 128}) b->Args({4096, 8, 2, d});
-  for (const int64_t d : {64, 128}) b->Args({16384, 8, 8, d});
+  for (const int64_t t : {4096, 16384}) {
+    for (const int64_t d : {64, 128}) {
+      b->Args({t, 8, 8, d});
+      b->Args({t, 8, 2, d});
+    }
+  }
   b->Args({512, 8, 8, 64});
 }
 
-BENCHMARK(attention<float, Direction::forward>)->Apply(shapes)->Name("Forward/f32");
-BENCHMARK(attention<float, Direction::backward>)->Apply(shapes)->Name("Backward/f32");
-BENCHMARK(attention<bf16, Direction::forward>)->Apply(shapes)->Name("Forward/bf16");
-BENCHMARK(attention<bf16, Direction::backward>)->Apply(shapes)->Name("Backward/bf16");
+BENCHMARK_CAPTURE(attention, forward_f32, DType::f32, Direction::forward)->Apply(shapes);
+BENCHMARK_CAPTURE(attention, backward_f32, DType::f32, Direction::backward)->Apply(shapes);
+BENCHMARK_CAPTURE(attention, forward_bf16, DType::bf16, Direction::forward)->Apply(shapes);
+BENCHMARK_CAPTURE(attention, backward_bf16, DType::bf16, Direction::backward)->Apply(shapes);
 
 }  // namespace
-}  // namespace ringbolt::cpu
+}  // namespace ringbolt
 
 BENCHMARK_MAIN();
