@@ -1,1 +1,96 @@
+#include "io/svg_plot.h"
 
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <regex>
+
+#include "core/base/error.h"
+#include "tests/io/files.h"
+
+namespace ringbolt {
+namespace {
+
+using test::error_of;
+using test::expect_message;
+using test::TemporaryFolder;
+
+Plot sample() {
+  Plot plot;
+  plot.title = "Loss & <length>";
+  plot.x_title = "context length (tokens)";
+  plot.y_title = "loss";
+  plot.series = {{"base 10000", {256, 512, 1024, 4096}, {0.8, 1.4, 3.0, 4.2}, {{333, "predicted reach 333"}}},
+                 {"base 100000", {256, 512, 1024, 4096}, {0.8, 0.8, 0.9, 1.9}, {{340, "predicted reach 340"}}}};
+  return plot;
+}
+
+std::vector<std::string> all_matches(const std::string& text, const std::string& pattern) {
+  const std::regex expression(pattern);
+  std::vector<std::string> found;
+  for (std::sregex_iterator it(text.begin(), text.end(), expression), end; it != end; ++it) found.push_back((*it)[1]);
+  return found;
+}
+
+size_t count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
+TEST(SvgPlot, HasEveryPointTitleTickAndLegend) {
+  const std::string svg = to_svg(sample());
+  EXPECT_EQ(count(svg, "<circle"), 4U + 1U);  // one of the legend
+  EXPECT_EQ(count(svg, "<path"), 2U);
+  EXPECT_NE(svg.find("Loss &amp; &lt;length&gt;"), std::string::npos);
+  for (const std::string label : {">256<", ">512<", ">1K<", ">2K<", ">4K<", ">base 100000<", ">loss<"}) {
+    EXPECT_NE(svg.find(label), std::string::npos) << label;
+  }
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(svg.find("inf"), std::string::npos);
+}
+
+TEST(SvgPlot, MarkersHaveTheirSeriesColourAndLabelsApart) {
+  const std::string svg = to_svg(sample());
+  const auto curves = all_matches(svg, "<path[^>]*stroke=\"(#[0-9a-f]+)\"");
+  const auto lines = all_matches(svg, "stroke=\"(#[0-9a-f]+)\" stroke-width=\"1.5\" stroke-dasharray");
+  EXPECT_EQ(curves, lines);
+  // Both labels would lie at the same place: they are in two rows.
+  const auto rows = all_matches(svg, "y=\"([0-9.]+)\" text-anchor=\"middle\" fill=\"#[0-9a-f]+\">predicted");
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_GE(std::abs(std::stod(rows[0]) - std::stod(rows[1])), 14.0);
+}
+
+TEST(SvgPlot, KeepsValuesBeyondTheFrameOnItsEdge) {
+  Plot plot = sample();
+  plot.y_max = 2.0;
+  plot.series[0].y[1] = std::nan("");
+  plot.series[0].y[3] = std::numeric_limits<double>::infinity();
+  const std::string svg = to_svg(plot);
+  EXPECT_EQ(count(svg, "<polygon"), 2U);    // 3.0 and infinity
+  EXPECT_EQ(count(svg, "<circle"), 1U + 1U);  // 0.8; the NaN is a gap
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(svg.find("inf"), std::string::npos);
+}
+
+TEST(SvgPlot, DrawsASinglePointAndRefusesNone) {
+  Plot plot;
+  plot.title = "one";
+  plot.series = {{"a", {1000}, {2}, {}}};
+  EXPECT_EQ(to_svg(plot).find("nan"), std::string::npos);
+  plot.y_scale = AxisScale::log;
+  EXPECT_EQ(to_svg(plot).find("nan"), std::string::npos);
+  plot.series[0].y[0] = -1;
+  expect_message(error_of<UsageError>([&] { to_svg(plot); }), {"'one'", "no point"});
+  expect_message(error_of<UsageError>([] { to_svg(Plot()); }), {"no point"});
+}
+
+TEST(SvgPlot, IsWrittenAsAFile) {
+  const TemporaryFolder folder;
+  write_svg(folder / "a.svg", sample());
+  EXPECT_EQ(read_whole_file(folder / "a.svg"), to_svg(sample()));
+}
+
+}  // namespace
+}  // namespace ringbolt
