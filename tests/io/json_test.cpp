@@ -19,8 +19,9 @@ TEST(Json, WritesWhatItReadsInTheSameOrder) {
   const std::string text =
       R"({"z":1,"a":[true,null,"caf\u00e9",-2.5,1e-300],"big":9007199254740993,"nested":{"x":{}},"empty":[]})";
   const Json json = Json::parse(text, "a test");
-  EXPECT_EQ(json.dump(), "{\"z\":1,\"a\":[true,null,\"caf\xC3\xA9\",-2.5,1e-300],\"big\":9007199254740993,"
-                         "\"nested\":{\"x\":{}},\"empty\":[]}");
+  EXPECT_EQ(json.dump(),
+            "{\"z\":1,\"a\":[true,null,\"caf\xC3\xA9\",-2.5,1e-300],\"big\":9007199254740993,"
+            "\"nested\":{\"x\":{}},\"empty\":[]}");
   EXPECT_EQ(Json::parse(json.dump(2), "a test"), json);
   EXPECT_EQ(json.at("big").as_integer(), 9007199254740993);
   EXPECT_EQ(json.at("a").at(2).as_text(), "caf\xC3\xA9");
@@ -30,7 +31,8 @@ TEST(Json, WritesWhatItReadsInTheSameOrder) {
 }
 
 TEST(Json, KeepsEveryBitOfANumber) {
-  for (const double x : {0.1, 1.0 / 3, 2.2250738585072014e-308, 1.7976931348623157e308, -0.0, 3.0}) {
+  for (const double x :
+       {0.1, 1.0 / 3, 2.2250738585072014e-308, 1.7976931348623157e308, -0.0, 3.0}) {
     EXPECT_EQ(Json::parse(Json(x).dump(), "a test").as_real(), x);
   }
   EXPECT_EQ(Json(std::nan("")).dump(), "null");
@@ -56,8 +58,10 @@ TEST(Json, NamesFileAndPositionOfAMistake) {
   expect_message(error_of([&] { read_json_file(path); }), {path, "line 1, column 1"});
   test::overwrite(path, "{\"a\": 1} x");
   expect_message(error_of([&] { read_json_file(path); }), {path, "line 1, column 10"});
-  expect_message(error_of([&] { read_json_file(folder / "none.json"); }), {folder / "none.json", "No such file"});
-  expect_message(error_of<UsageError>([] { Json("x").as_integer(); }), {"a text", "a whole number"});
+  expect_message(error_of([&] { read_json_file(folder / "none.json"); }),
+                 {folder / "none.json", "No such file"});
+  expect_message(error_of<UsageError>([] { Json("x").as_integer(); }),
+                 {"a text", "a whole number"});
   expect_message(error_of<UsageError>([] { Json(1.5).as_integer(); }), {"a whole number"});
   expect_message(error_of<UsageError>([] { Json::object().at("k"); }), {"'k'"});
 }
@@ -66,18 +70,21 @@ TEST(Json, WritesFilesWholeOrNotAtAll) {
   const TemporaryFolder folder;
   write_json_file(folder / "a.json", Json().set("x", 1));
   EXPECT_EQ(read_whole_file(folder / "a.json"), "{\n  \"x\": 1\n}\n");
-  expect_message(error_of([&] { write_json_file(folder / "no/a.json", Json()); }), {"no/a.json", "No such file"});
-  expect_message(error_of([&] { write_json_file(folder.path(), Json()); }), {folder.path(), "directory"});
+  expect_message(error_of([&] { write_json_file(folder / "no/a.json", Json()); }),
+                 {"no/a.json", "No such file"});
+  expect_message(error_of([&] { write_json_file(folder.path(), Json()); }),
+                 {folder.path(), "directory"});
   const test::SmallDisk disk(16);
   if (!disk.mounted()) GTEST_SKIP() << "NOT TESTED: this user may not mount a small disk";
   write_json_file(disk / "a.json", Json("old"));
-  expect_message(error_of([&] { write_json_file(disk / "a.json", Json(std::string(100'000, 'x'))); }),
-                 {disk / "a.json", "No space left"});
+  expect_message(
+      error_of([&] { write_json_file(disk / "a.json", Json(std::string(100'000, 'x'))); }),
+      {disk / "a.json", "No space left"});
   EXPECT_EQ(read_json_file(disk / "a.json").as_text(), "old");
   EXPECT_FALSE(std::filesystem::exists(disk / "a.json.partial"));
 }
 
-// --- model configurations ---------------------------------------------------------------------------------------------
+// --- model configurations ------------------------------------------------------------------------
 
 TEST(ModelJson, GivesBackEveryModel) {
   for (const std::string& name : model_shape_names()) {
@@ -99,7 +106,8 @@ TEST(ModelJson, GivesBackEveryModel) {
 
 TEST(ModelJson, ReadsHuggingFacesConfigurations) {
   // The members of TinyLlama-1.1B's config.json that matter, and some that do not.
-  const char* text = R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "bos_token_id": 1,
+  const char* text =
+      R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "bos_token_id": 1,
     "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 5632, "max_position_embeddings": 2048,
     "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 22, "num_key_value_heads": 4,
     "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10000.0, "tie_word_embeddings": false,

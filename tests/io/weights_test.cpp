@@ -26,7 +26,8 @@ std::string bytes_of(const std::vector<T>& values) {
   return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-/// dim 6, hidden 10, 2 layers, 3 heads, 1 kv head, vocabulary 7, length 5: element i of the file's floats is i.
+/// dim 6, hidden 10, 2 layers, 3 heads, 1 kv head, vocabulary 7, length 5: element i of the file's
+/// floats is i.
 std::string small_file(bool tied) {
   constexpr int64_t kTable = 7 * 6;
   constexpr int64_t kLayer = 6 + 36 + 12 + 12 + 36 + 6 + 3 * 60;
@@ -57,14 +58,17 @@ TEST(Llama2c, FindsEachTensorAtItsPlace) {
     int64_t at = 42;
     // Both layers of each tensor lie together.
     const std::vector<std::pair<std::string, int64_t>> order{
-        {"input_layernorm", 6},         {"self_attn.q_proj", 36},         {"self_attn.k_proj", 12},
-        {"self_attn.v_proj", 12},       {"self_attn.o_proj", 36},         {"post_attention_layernorm", 6},
-        {"mlp.gate_proj", 60},          {"mlp.down_proj", 60},            {"mlp.up_proj", 60}};
+        {"input_layernorm", 6},   {"self_attn.q_proj", 36}, {"self_attn.k_proj", 12},
+        {"self_attn.v_proj", 12}, {"self_attn.o_proj", 36}, {"post_attention_layernorm", 6},
+        {"mlp.gate_proj", 60},    {"mlp.down_proj", 60},    {"mlp.up_proj", 60}};
     for (const auto& [name, elements] : order) {
       for (const std::string layer : {"0", "1"}) {
-        EXPECT_EQ(first_of(*weights, "model.layers." + layer + "." + name + ".weight"), static_cast<float>(at)) << name;
-        EXPECT_EQ(first_of(*weights, "model.layers." + layer + "." + name + ".weight", elements - 1),
-                  static_cast<float>(at + elements - 1));
+        EXPECT_EQ(first_of(*weights, "model.layers." + layer + "." + name + ".weight"),
+                  static_cast<float>(at))
+            << name;
+        EXPECT_EQ(
+            first_of(*weights, "model.layers." + layer + "." + name + ".weight", elements - 1),
+            static_cast<float>(at + elements - 1));
         at += elements;
       }
     }
@@ -74,10 +78,12 @@ TEST(Llama2c, FindsEachTensorAtItsPlace) {
       EXPECT_EQ(first_of(*weights, "lm_head.weight"), static_cast<float>(at + 6 + 10));
     }
     for (const ParameterGroup& group : parameter_groups(c)) {
-      for (const ParameterSpec& spec : group.tensors) EXPECT_TRUE(weights->has(spec.name)) << spec.name;
+      for (const ParameterSpec& spec : group.tensors)
+        EXPECT_TRUE(weights->has(spec.name)) << spec.name;
     }
     std::vector<float> x(3);
-    expect_message(error_of([&] { weights->read("model.norm.weight", 4, x); }), {"4 to 7", "model.norm.weight"});
+    expect_message(error_of([&] { weights->read("model.norm.weight", 4, x); }),
+                   {"4 to 7", "model.norm.weight"});
     expect_message(error_of([&] { weights->read("nothing", 0, x); }), {"nothing"});
   }
 }
@@ -95,7 +101,8 @@ TEST(Llama2c, SaysWhyABrokenFileIsRefused) {
     std::memcpy(bad.data() + 4 * field, &value, 4);
     return refusal(bad);
   };
-  expect_message(error_of([&] { open_weights(folder / "none.bin"); }), {folder / "none.bin", "No such file"});
+  expect_message(error_of([&] { open_weights(folder / "none.bin"); }),
+                 {folder / "none.bin", "No such file"});
   expect_message(refusal(""), {path, "empty"});
   expect_message(refusal(good.substr(0, 27)), {path, "27 bytes", "header"});
   expect_message(refusal(good.substr(0, 28)), {path, "has 28", "cut off"});
@@ -119,7 +126,8 @@ TEST(Llama2c, ReadsThePublishedCheckpoints) {
   expected.rotary_pairing = RotaryPairing::interleaved;
   expected.tie_word_embeddings = true;
   EXPECT_EQ(stories->config(), expected);
-  const auto tok105 = open_weights(data_path("checkpoints/babyllama_tok105_model5000.bin").string());
+  const auto tok105 =
+      open_weights(data_path("checkpoints/babyllama_tok105_model5000.bin").string());
   EXPECT_EQ(tok105->config().vocab_size, 105);
   EXPECT_EQ(tok105->config().head_dim, 16);
   // Trained weights: norms near 1, matrices small, nothing else than numbers.
@@ -148,8 +156,10 @@ void write_model(const std::string& folder, int64_t step, const std::string& lef
   for (const ParameterGroup& group : parameter_groups(info.model)) {
     for (const ParameterSpec& spec : group.tensors) {
       if (spec.name == left_out) continue;
-      const std::vector<float> x(static_cast<size_t>(spec.shape.elements()), static_cast<float>(step));
-      writer.write("weights/" + spec.name, spec.shape, 0, ConstView::of<float>(x.data(), spec.shape));
+      const std::vector<float> x(static_cast<size_t>(spec.shape.elements()),
+                                 static_cast<float>(step));
+      writer.write("weights/" + spec.name, spec.shape, 0,
+                   ConstView::of<float>(x.data(), spec.shape));
     }
   }
   writer.finish(info);
@@ -173,7 +183,8 @@ TEST(Weights, RefusesAFolderWithoutAnyAndACheckpointThatLacksOne) {
   const TemporaryFolder folder;
   expect_message(error_of([&] { open_weights(folder.path()); }), {folder.path(), "no index.h5"});
   write_model(folder / "c", 1, "model.norm.weight");
-  expect_message(error_of([&] { open_weights(folder / "c"); }), {folder / "c", "model.norm.weight"});
+  expect_message(error_of([&] { open_weights(folder / "c"); }),
+                 {folder / "c", "model.norm.weight"});
 }
 
 }  // namespace
