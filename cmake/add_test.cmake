@@ -15,5 +15,5 @@ function(ringbolt_add_test name)
   target_link_libraries(${name} PRIVATE ${arg_LINKS} GTest::gtest_main ringbolt_warnings ringbolt_sanitizers)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
     PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-      ENVIRONMENT "OMP_NUM_THREADS=2;RINGBOLT_DATA=$ENV{RINGBOLT_DATA}")
+      ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
 endfunction()

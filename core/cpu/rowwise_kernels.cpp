@@ -2,6 +2,7 @@
 #include "core/cpu/rowwise_kernels.h"
 
 #include "core/base/bf16.h"
+#include "core/cpu/vectorize.h"
 #include "core/formulas/rowwise.h"
 
 #define RINGBOLT_JOIN_(a, b) a##b
@@ -13,10 +14,10 @@ namespace {
 template <class A>
 float rms_norm_forward(const A* x, const A* weight, float epsilon, int64_t n, A* y) {
   float squares = 0;
-#pragma omp simd reduction(+ : squares)
+  RINGBOLT_VECTORIZE_SUM(squares)
   for (int64_t i = 0; i < n; ++i) squares += to_float(x[i]) * to_float(x[i]);
   const float rstd = 1.0F / sqrtf(squares / static_cast<float>(n) + epsilon);
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) y[i] = from_float<A>(to_float(x[i]) * rstd * to_float(weight[i]));
   return rstd;
 }
@@ -24,10 +25,10 @@ float rms_norm_forward(const A* x, const A* weight, float epsilon, int64_t n, A*
 template <class A>
 void rms_norm_backward(const A* dy, const A* x, const A* weight, float rstd, int64_t n, A* dx, float* dweight) {
   float sum = 0;
-#pragma omp simd reduction(+ : sum)
+  RINGBOLT_VECTORIZE_SUM(sum)
   for (int64_t i = 0; i < n; ++i) sum += to_float(dy[i]) * to_float(weight[i]) * to_float(x[i]);
   const float projection = sum * rstd / static_cast<float>(n);
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) {
     const float g = to_float(dy[i]);
     const float xi = to_float(x[i]);
@@ -38,7 +39,7 @@ void rms_norm_backward(const A* dy, const A* x, const A* weight, float rstd, int
 
 template <class A>
 void rotate_interleaved(A* x, const float* cos, const float* sin, int64_t pairs, float sign) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < pairs; ++i) {
     const auto turned = formulas::rotate(to_float(x[2 * i]), to_float(x[2 * i + 1]), cos[i], sign * sin[i]);
     x[2 * i] = from_float<A>(turned.first);
@@ -50,7 +51,7 @@ template <class A>
 void rotate_half_split(A* x, const float* cos, const float* sin, int64_t pairs, float sign) {
   A* low = x;
   A* high = x + pairs;
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < pairs; ++i) {
     const auto turned = formulas::rotate(to_float(low[i]), to_float(high[i]), cos[i], sign * sin[i]);
     low[i] = from_float<A>(turned.first);
@@ -60,19 +61,19 @@ void rotate_half_split(A* x, const float* cos, const float* sin, int64_t pairs, 
 
 template <class A>
 void scale(A* x, float factor, int64_t n) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) x[i] = from_float<A>(to_float(x[i]) * factor);
 }
 
 template <class A>
 void swiglu_forward(const A* gate, const A* up, int64_t n, A* y) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) y[i] = from_float<A>(formulas::swiglu(to_float(gate[i]), to_float(up[i])));
 }
 
 template <class A>
 void swiglu_backward(const A* dy, A* gate, A* up, int64_t n) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) {
     const auto gradient = formulas::swiglu_backward(to_float(gate[i]), to_float(up[i]), to_float(dy[i]));
     gate[i] = from_float<A>(gradient.first);
@@ -83,39 +84,39 @@ void swiglu_backward(const A* dy, A* gate, A* up, int64_t n) {
 template <class A>
 void softmax_gradient(const float* logits, float maximum, float inverse_sum, float factor, int64_t n, A* gradient) {
   const float both = inverse_sum * factor;
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) gradient[i] = from_float<A>(formulas::exp_f32(logits[i] - maximum) * both);
 }
 
 template <class A>
 double dot(const A* x, const A* y, int64_t n) {
   float sum = 0;
-#pragma omp simd reduction(+ : sum)
+  RINGBOLT_VECTORIZE_SUM(sum)
   for (int64_t i = 0; i < n; ++i) sum += to_float(x[i]) * to_float(y[i]);
   return static_cast<double>(sum);
 }
 
 template <class A>
 void add_to(const A* x, int64_t n, float* sum) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) sum[i] += to_float(x[i]);
 }
 
 template <class A>
 void narrow(const float* x, int64_t n, A* y) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) y[i] = from_float<A>(x[i]);
 }
 
 template <class A>
 void widen(const A* x, int64_t n, float* y) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) y[i] = to_float(x[i]);
 }
 
 RowMaximum maximum(const float* x, int64_t n) {
   float best = x[0];
-#pragma omp simd reduction(max : best)
+  RINGBOLT_VECTORIZE_MAX(best)
   for (int64_t i = 0; i < n; ++i) best = x[i] > best ? x[i] : best;
   for (int64_t i = 0; i < n; ++i) {
     if (x[i] == best) return {best, i};
@@ -129,7 +130,7 @@ float exp_sum(const float* x, float maximum_value, int64_t n) {
   for (int64_t begin = 0; begin < n; begin += 1024) {
     const int64_t end = begin + 1024 < n ? begin + 1024 : n;
     float sum = 0;
-#pragma omp simd reduction(+ : sum)
+  RINGBOLT_VECTORIZE_SUM(sum)
     for (int64_t i = begin; i < end; ++i) sum += formulas::exp_f32(x[i] - maximum_value);
     total += static_cast<double>(sum);
   }
@@ -138,13 +139,13 @@ float exp_sum(const float* x, float maximum_value, int64_t n) {
 
 double sum_of_squares(const float* x, int64_t n) {
   double sum = 0;
-#pragma omp simd reduction(+ : sum)
+  RINGBOLT_VECTORIZE_SUM(sum)
   for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   return sum;
 }
 
 void adamw(const AdamWFactors& f, const float* gradient, int64_t n, float* master, float* m, float* v) {
-#pragma omp simd
+  RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) {
     const auto next = formulas::adamw({master[i], m[i], v[i]}, gradient[i] * f.gradient_scale, f.learning_rate, f.beta1,
                                       f.beta2, f.epsilon, f.weight_decay, f.correction1, f.correction2);

@@ -2,7 +2,7 @@
 // Everything is f32; callers convert. Sources are given with each formula.
 #pragma once
 
-#include <math.h>
+#include <cmath>
 
 #include "core/base/host_device.h"
 #include "core/formulas/exponential.h"
@@ -55,7 +55,7 @@ RINGBOLT_HD AdamWState adamw(AdamWState s, float gradient, float learning_rate, 
                              float weight_decay, float correction1, float correction2) {
   s.m = beta1 * s.m + (1.0F - beta1) * gradient;
   s.v = beta2 * s.v + (1.0F - beta2) * gradient * gradient;
-  const float direction = s.m * correction1 / (sqrtf(s.v * correction2) + epsilon);
+  const float direction = s.m * correction1 / (::sqrtf(s.v * correction2) + epsilon);
   s.master -= learning_rate * (direction + weight_decay * s.master);
   return s;
 }

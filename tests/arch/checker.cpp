@@ -64,9 +64,9 @@ std::optional<size_t> place(std::string_view path) {
 
 /// Headers of the standard library have neither dot nor slash; these are the system's.
 bool is_system_header(std::string_view header) {
-  static const Names kSystem = {"sys/",     "linux/",      "unistd.h", "fcntl.h",
-                                "signal.h", "poll.h",      "dirent.h", "termios.h",
-                                "cxxabi.h", "immintrin.h", "dlfcn.h",  "sched.h"};
+  static const Names kSystem = {"sys/",        "linux/",  "math.h",   "unistd.h",  "fcntl.h",
+                                "signal.h",    "poll.h",  "dirent.h", "termios.h", "cxxabi.h",
+                                "immintrin.h", "dlfcn.h", "sched.h"};
   return header.find_first_of("./") == std::string_view::npos ||
          begins_with_one_of(header, kSystem);
 }
@@ -108,7 +108,9 @@ std::string line_breach(std::string_view path, std::string_view line) {
   if (!line.starts_with('#')) return "";
   line.remove_prefix(1);
   line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
-  if (line.starts_with("pragma omp") && path != "core/cpu/parallel_for.h") {
+  // `omp simd` is a hint to the compiler, without the library.
+  if (line.starts_with("pragma omp") && !line.starts_with("pragma omp simd") &&
+      path != "core/cpu/parallel_for.h") {
     return "OpenMP outside its door, core/cpu/parallel_for.h";
   }
   if (!line.starts_with("include")) return "";

@@ -1,0 +1,36 @@
+// Options that several commands share.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/options.h"
+#include "apps/progress.h"
+#include "core/backend/backend.h"
+
+namespace ringbolt {
+
+enum class ProgressChoice { automatic, bar, lines, none };
+
+/// --json and --progress: every command has them.
+struct OutputOptions {
+  std::optional<std::string> json;
+  ProgressChoice progress = ProgressChoice::automatic;
+
+  void declare(OptionSet& options);
+  ProgressOutput progress_output() const;
+};
+
+enum class Device { cpu };
+
+/// --device and --threads: commands that compute.
+struct DeviceOptions {
+  Device device = Device::cpu;
+  int64_t threads = 0;
+
+  void declare(OptionSet& options);
+  std::unique_ptr<Backend> make_backend() const;
+};
+
+}  // namespace ringbolt

@@ -1,0 +1,64 @@
+// Options that say which model runs and how its positions turn into angles; and the model itself, loaded.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/options.h"
+#include "core/backend/backend.h"
+#include "core/evaluate/context_loss.h"
+#include "core/model/parameters.h"
+#include "core/model/transformer.h"
+#include "io/tokenizer.h"
+#include "io/weights.h"
+
+namespace ringbolt {
+
+/// --rope-base and --rope-linear-factor; what is not given is the checkpoint's.
+struct RopeOptions {
+  std::optional<double> base;
+  std::optional<double> linear_factor;
+
+  void declare(OptionSet& options);
+  void apply(ModelConfig& config) const;
+};
+
+/// --checkpoint, --dtype and the rotary options: a trained model that computes, but does not learn.
+struct ModelOptions {
+  std::string checkpoint;
+  DType dtype = DType::f32;
+  RopeOptions rope;
+
+  void declare(OptionSet& options);
+};
+
+/// A model for inference with everything that it refers to.
+class LoadedModel {
+ public:
+  /// Throws: IoError where the checkpoint cannot be read.
+  LoadedModel(Backend& backend, const ModelOptions& options);
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+
+  Transformer& model() { return model_; }
+  const ModelConfig& config() const { return parameters_.config(); }
+  /// As the checkpoint has it, before the rotary options.
+  const ModelConfig& stored_config() const { return source_->config(); }
+  DType dtype() const { return parameters_.dtype(); }
+  RotaryTables rotary() const;
+  std::string description() const { return source_->description(); }
+
+ private:
+  Backend& backend_;
+  std::unique_ptr<WeightSource> source_;
+  std::vector<double> frequencies_;
+  ResidentParameters parameters_;
+  Transformer model_;
+};
+
+/// Throws: UsageError where `vocab_size` ids do not fit the model. `what` has them: "the tokenizer bytes".
+void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model);
+
+}  // namespace ringbolt

@@ -1,0 +1,93 @@
+#include "apps/train_setup.h"
+
+#include "apps/model_options.h"
+#include "core/base/error.h"
+
+namespace ringbolt {
+namespace {
+
+Json pretraining_of(const ModelConfig& config) {
+  return Json::object().set("rope_base", config.rope_theta).set("context_length", config.max_position_embeddings);
+}
+
+Origin find_origin(const TrainOptions& o, const RunFolder& run) {
+  Origin origin;
+  if (o.resume) {
+    if (const std::optional<FoundCheckpoint> newest = run.newest_checkpoint()) {
+      origin.checkpoint = CheckpointReader::open(newest->folder);
+      origin.config = origin.checkpoint->info().model;
+      origin.step = origin.checkpoint->info().step;
+      origin.pretraining = Json::parse(origin.checkpoint->info().training_json, newest->folder).at("pretraining");
+      return origin;
+    }
+  }
+  if (o.checkpoint) {
+    origin.weights = open_weights(*o.checkpoint);
+    origin.config = origin.weights->config();
+    origin.pretraining = pretraining_of(*o.checkpoint, origin.config);
+  } else {
+    origin.config = model_shape(*o.model);
+    origin.config.rotary_pairing = o.rotary_pairing.value_or(RotaryPairing::half_split);
+  }
+  origin.config.max_position_embeddings = o.context_length.value_or(origin.config.max_position_embeddings);
+  origin.config.rope_theta = o.rope_base.value_or(origin.config.rope_theta);
+  origin.config.rope_linear_factor = o.rope_linear_factor.value_or(origin.config.rope_linear_factor);
+  validate(origin.config);
+  if (o.model) origin.pretraining = pretraining_of(origin.config);
+  return origin;
+}
+
+TrainingRecipe recipe_of(const TrainOptions& o, const ModelConfig& config) {
+  TrainingRecipe recipe;
+  recipe.context_length = config.max_position_embeddings;
+  recipe.batch_size = o.batch_size;
+  recipe.gradient_accumulation = o.gradient_accumulation;
+  recipe.schedule = {o.schedule, o.learning_rate, o.min_learning_rate, o.warmup_steps, o.steps};
+  recipe.beta1 = o.beta1;
+  recipe.beta2 = o.beta2;
+  recipe.epsilon = o.epsilon;
+  recipe.weight_decay = o.weight_decay;
+  recipe.clip_norm = o.clip_norm;
+  recipe.seed = static_cast<uint64_t>(o.seed);
+  recipe.recompute = o.recompute;
+  validate(recipe);
+  return recipe;
+}
+
+TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
+  TokenDataset data = TokenDataset::open(path);
+  require_vocabulary(path, data.vocab_size(), config);
+  return data;
+}
+
+}  // namespace
+
+Json pretraining_of(const std::string& checkpoint, const ModelConfig& config) {
+  if (const std::optional<CheckpointReader> reader = open_checkpoint(checkpoint)) {
+    const Json training = Json::parse(reader->info().training_json, checkpoint);
+    if (const Json* known = training.find("pretraining")) return *known;
+  }
+  return pretraining_of(config);
+}
+
+EvaluationProtocol validation_protocol(const TrainOptions& o, const TrainingRecipe& recipe) {
+  EvaluationProtocol protocol;
+  protocol.context_length = recipe.context_length;
+  protocol.windows = o.evaluation_windows;
+  return protocol;
+}
+
+TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run) {
+  Origin origin = find_origin(o, run);
+  const TrainingRecipe recipe = recipe_of(o, origin.config);
+  TokenDataset data = open_tokens(o.tokens, origin.config);
+  static_cast<void>(SequenceOrder(data.tokens(), recipe.context_length, recipe.seed));
+  std::optional<TokenDataset> validation;
+  if (o.validation_tokens) {
+    validation = open_tokens(*o.validation_tokens, origin.config);
+    static_cast<void>(window_count(validation_protocol(o, recipe), validation->tokens()));
+  }
+  return {std::move(origin), recipe, std::move(data), std::move(validation)};
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,152 @@
+#include "core/bench/workloads.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/base/error.h"
+#include "core/base/random.h"
+#include "core/train/training_step.h"
+
+namespace ringbolt {
+namespace {
+
+/// Uniform in [-1, 1], of any dtype.
+Tensor random_tensor(Backend& backend, DType dtype, Shape shape, uint64_t seed) {
+  const Philox random(seed);
+  std::vector<float> values(static_cast<size_t>(shape.elements()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(2 * random.uniform(i) - 1);
+  Tensor wide = upload_new(backend, DType::f32, shape, values.data());
+  if (dtype == DType::f32) return wide;
+  Tensor narrow = backend.allocate(dtype, shape);
+  backend.convert(wide, narrow);
+  return narrow;
+}
+
+}  // namespace
+
+Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_t least) {
+  using Clock = std::chrono::steady_clock;
+  work();
+  std::vector<double> taken;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  while (static_cast<int64_t>(taken.size()) < least || Clock::now() < end) {
+    const auto start = Clock::now();
+    work();
+    taken.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  std::sort(taken.begin(), taken.end());
+  return {taken[taken.size() / 2], taken.front(), taken.back(), static_cast<int64_t>(taken.size())};
+}
+
+std::vector<MatmulCase> matmul_cases() {
+  constexpr Transpose kNo = Transpose::no;
+  constexpr Transpose kYes = Transpose::yes;
+  return {{"square 1024", 1024, 1024, 1024, kNo, kNo},
+          {"forward 2048x2752x512", 2048, 2752, 512, kNo, kYes},
+          {"input gradient 2048x512x2752", 2048, 512, 2752, kNo, kNo},
+          {"weight gradient 2752x512x2048", 2752, 512, 2048, kYes, kNo},
+          {"vocabulary 1024x32000x512", 1024, 32000, 512, kNo, kYes}};
+}
+
+BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype, double seconds,
+                         const PeakMeasure& peak) {
+  const auto operand = [&](Transpose transpose, int64_t rows, int64_t columns, uint64_t seed) {
+    return random_tensor(backend, dtype, transpose == Transpose::yes ? Shape{columns, rows} : Shape{rows, columns}, seed);
+  };
+  const Tensor a = operand(shape.transpose_a, shape.m, shape.k, 1);
+  const Tensor b = operand(shape.transpose_b, shape.k, shape.n, 2);
+  Tensor c = backend.allocate(dtype, {shape.m, shape.n});
+  const double rate = peak(dtype);
+  const Timing timing = time_repeatedly(
+      [&] {
+        backend.matmul(a, shape.transpose_a, b, shape.transpose_b, c);
+        backend.synchronize();
+      },
+      seconds);
+  return {shape.name, dtype, timing, 2.0 * static_cast<double>(shape.m * shape.n) * static_cast<double>(shape.k), rate};
+}
+
+std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
+                                         const PeakMeasure& peak) {
+  const Shape queries{shape.tokens, shape.heads, shape.head_dim};
+  const Shape keys{shape.tokens, shape.kv_heads, shape.head_dim};
+  const Tensor q = random_tensor(backend, dtype, queries, 1);
+  const Tensor k = random_tensor(backend, dtype, keys, 2);
+  const Tensor v = random_tensor(backend, dtype, keys, 3);
+  const Tensor dout = random_tensor(backend, dtype, queries, 4);
+  Tensor out = backend.allocate(dtype, queries);
+  Tensor lse = backend.allocate(DType::f32, {shape.tokens, shape.heads});
+  Tensor delta = backend.allocate(DType::f32, lse.shape());
+  Tensor dq = backend.allocate(DType::f32, queries);
+  Tensor dk = backend.allocate(DType::f32, keys);
+  Tensor dv = backend.allocate(DType::f32, keys);
+  const std::vector<int64_t> offsets{0, shape.tokens};
+  const auto slices = causal_slices(offsets);
+  const float scale = attention_scale(shape.head_dim);
+  const double pairs = static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim);
+  const std::string name = concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim);
+  const auto forward = [&] {
+    backend.begin_attention(out, lse);
+    backend.attention_forward(slices, q, k, v, scale, out, lse);
+    backend.synchronize();
+  };
+  const auto backward = [&] {
+    for (Tensor* gradient : {&dq, &dk, &dv}) backend.fill_zero(*gradient);
+    backend.attention_delta(dout, out, delta);
+    backend.attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
+    backend.synchronize();
+  };
+  const double forward_peak = peak(dtype);
+  const Timing forward_time = time_repeatedly(forward, seconds);
+  const double backward_peak = peak(dtype);
+  const Timing backward_time = time_repeatedly(backward, seconds);
+  return {{"forward, " + name, dtype, forward_time, 4 * pairs, forward_peak},
+          {"backward, " + name, dtype, backward_time, 10 * pairs, backward_peak}};
+}
+
+TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t context_length) {
+  const double layer = static_cast<double>(c.hidden_size) *
+                       static_cast<double>(2 * c.query_width() + 2 * c.key_value_width() + 3 * c.intermediate_size);
+  const double matrices = static_cast<double>(c.num_hidden_layers) * layer +
+                          static_cast<double>(c.vocab_size) * static_cast<double>(c.hidden_size);
+  const auto length = static_cast<double>(context_length);
+  const double dense = 6 * matrices * length * static_cast<double>(sequences);
+  const double pair = 12 * static_cast<double>(c.query_width() * c.num_hidden_layers * sequences);
+  return {dense + pair * length * (length + 1) / 2, dense + pair * length * length};
+}
+
+StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
+                              const PeakMeasure& peak, const std::function<RotaryTable(Backend&)>& rotary) {
+  ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
+  initialise(backend, parameters, 1);
+  Transformer model(backend, parameters);
+  TrainingRecipe recipe;
+  recipe.context_length = step.context_length;
+  recipe.batch_size = step.batch_size;
+  recipe.recompute = step.recompute;
+  std::vector<int64_t> offsets;
+  for (int64_t b = 0; b <= step.batch_size; ++b) offsets.push_back(b * step.context_length);
+  WholeSequenceAttention attention(backend, causal_slices(offsets));
+  const RotaryTable table = rotary(backend);
+  const Philox random(1);
+  const auto read = [&](int64_t begin, std::span<int32_t> out) {
+    for (size_t i = 0; i < out.size(); ++i) {
+      out[i] = static_cast<int32_t>(random.bits(static_cast<uint64_t>(begin) + i) %
+                                    static_cast<uint64_t>(step.config.vocab_size));
+    }
+  };
+  const int64_t stream = 64 * step.batch_size * step.context_length + 1;
+  TrainingStep training(model, parameters, recipe, SequenceOrder(stream, step.context_length, 1), read, table, attention);
+  backend.reset_peak_memory();
+  const double rate = peak(dtype);
+  int64_t number = 0;
+  const Timing timing = time_repeatedly([&] { training.run(++number); }, seconds);
+  const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);
+  return {{concat("training step, ", step.batch_size, " x ", step.context_length, " tokens"), dtype, timing,
+           flops.causal, rate},
+          flops,
+          static_cast<double>(recipe.tokens_per_step()) / timing.median_seconds,
+          backend.memory().peak_bytes};
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,86 @@
+// What `ringbolt bench` times: matrix products, attention, whole training steps, each beside the machine's measured peak.
+//
+// A figure is a median over repetitions after a warm-up, on random data in [-1, 1]. FLOP formulas: a matrix product
+// 2 M N K; attention 4 D (forward) or 10 D (backward) a visible query-key pair and head; a training step 6 FLOP a token and
+// matrix parameter (head included, embedding look-up not) plus attention at 12 D a pair and head: no recomputation counts.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/backend/backend.h"
+#include "core/model/block.h"
+#include "core/model/config.h"
+
+namespace ringbolt {
+
+struct Timing {
+  double median_seconds;
+  double min_seconds;
+  double max_seconds;
+  int64_t repetitions;
+};
+
+/// Runs `work` once to warm up, then until `seconds` have passed, at least `least` times.
+Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_t least = 3);
+
+struct BenchResult {
+  std::string name;
+  DType dtype;
+  Timing timing;
+  double flops;  ///< floating-point operations of one repetition
+  double peak;   ///< FLOP/s of the machine, measured beside it
+
+  double rate() const { return flops / timing.median_seconds; }
+  double peak_share() const { return rate() / peak; }
+};
+
+/// FLOP/s of this machine for inputs of a dtype; measured anew each time, as shared machines change.
+using PeakMeasure = std::function<double(DType dtype)>;
+
+struct MatmulCase {
+  std::string name;
+  int64_t m, n, k;
+  Transpose transpose_a, transpose_b;
+};
+/// Shapes of a training step: square, a projection, its input gradient and its weight gradient, the vocabulary.
+std::vector<MatmulCase> matmul_cases();
+BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype, double seconds,
+                         const PeakMeasure& peak);
+
+struct AttentionCase {
+  int64_t tokens;
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+};
+/// Causal attention of one sequence; forward, then backward.
+std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
+                                         const PeakMeasure& peak);
+
+struct TrainingFlops {
+  double causal;  ///< of one step, attention counted over the pairs that the mask leaves
+  double full;    ///< attention counted over all pairs
+};
+/// FLOPs of forward and backward over `sequences` sequences of `context_length` tokens, recomputation not counted.
+TrainingFlops training_flops(const ModelConfig& config, int64_t sequences, int64_t context_length);
+
+struct StepCase {
+  ModelConfig config;
+  int64_t context_length;
+  int64_t batch_size;
+  Recompute recompute;
+};
+struct StepBench {
+  BenchResult result;     ///< by the causal count
+  TrainingFlops flops;
+  double tokens_per_second;
+  int64_t peak_bytes;     ///< of tensors
+};
+/// A whole optimizer step of a model with initial weights, on random tokens.
+StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
+                              const PeakMeasure& peak, const std::function<RotaryTable(Backend&)>& rotary);
+
+}  // namespace ringbolt

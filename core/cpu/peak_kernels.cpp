@@ -1,0 +1,71 @@
+// Compiled once an instruction set: loops of fused multiply-adds that touch nothing but registers.
+#include "core/cpu/peak.h"
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+#define RINGBOLT_JOIN_(a, b) a##b
+#define RINGBOLT_JOIN(a, b) RINGBOLT_JOIN_(a, b)
+
+namespace ringbolt::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+constexpr int kChains = 12;  // more than latency x throughput of any core, fewer than the registers
+
+using Vector = float __attribute__((vector_size(kLanes * sizeof(float))));
+
+float f32_loop(int64_t iterations) {
+  Vector sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = Vector{} + static_cast<float>(c);
+  Vector a = Vector{} + 0.999F;
+  Vector b = Vector{} + 0.001F;
+  for (int64_t i = 0; i < iterations; ++i) {
+    for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * a + b;
+    asm volatile("" : "+x"(a), "+x"(b));  // keeps the loop a loop
+  }
+  float total = 0;
+  for (int c = 0; c < kChains; ++c) {
+    for (int l = 0; l < kLanes; ++l) total += sums[c][l];
+  }
+  return total;
+}
+
+#if defined(__AVX512BF16__)
+float bf16_loop(int64_t iterations) {
+  __m512 sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = _mm512_set1_ps(static_cast<float>(c));
+  __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5F), _mm512_set1_ps(0.25F));
+  __m512bh b = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.001F), _mm512_set1_ps(0.002F));
+  for (int64_t i = 0; i < iterations; ++i) {
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], a, b);
+    asm volatile("" : "+x"(a), "+x"(b));
+  }
+  float lanes[kLanes];
+  float total = 0;
+  for (int c = 0; c < kChains; ++c) {
+    _mm512_storeu_ps(lanes, sums[c]);
+    for (int l = 0; l < kLanes; ++l) total += lanes[l];
+  }
+  return total;
+}
+#endif
+
+}  // namespace
+
+PeakLoops RINGBOLT_JOIN(peak_loops_, RINGBOLT_ISA)() {
+#if defined(__AVX512BF16__)
+  return {f32_loop, 2 * kChains * kLanes, bf16_loop, 4 * kChains * kLanes};
+#else
+  return {f32_loop, 2 * kChains * kLanes, nullptr, 0};
+#endif
+}
+
+}  // namespace ringbolt::cpu

@@ -1,0 +1,52 @@
+#include "core/backend/attention_slice.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/reference/attention.h"
+
+namespace ringbolt {
+namespace {
+
+using Mask = AttentionSlice::Mask;
+
+TEST(AttentionSlice, CountsPairsAsBruteForceDoes) {
+  int64_t compared = 0;
+  for (int64_t queries = 0; queries <= 7; ++queries) {
+    for (int64_t keys = 0; keys <= 7; ++keys) {
+      for (int64_t diagonal = -9; diagonal <= 9; ++diagonal) {
+        for (Mask mask : {Mask::full, Mask::causal}) {
+          const AttentionSlice slice{3, 3 + queries, 5, 5 + keys, mask, diagonal};
+          int64_t pairs = 0;
+          for (int64_t i = 0; i < queries; ++i) {
+            const auto visible =
+                static_cast<int64_t>(reference::visible_keys({&slice, 1}, 3 + i).size());
+            ASSERT_EQ(slice.visible_keys(i), visible)
+                << queries << 'x' << keys << " d " << diagonal;
+            pairs += visible;
+          }
+          ASSERT_EQ(slice.pairs(), pairs) << queries << 'x' << keys << " diagonal " << diagonal;
+          ++compared;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(compared, 8 * 8 * 19 * 2);
+}
+
+TEST(AttentionSlice, CountsPairsOfAMillionTokensIn64Bits) {
+  const int64_t tokens = int64_t{1} << 20;
+  const AttentionSlice slice{0, tokens, 0, tokens, Mask::causal, 0};
+  EXPECT_EQ(slice.pairs(), tokens * (tokens + 1) / 2);
+}
+
+TEST(CausalSlices, GiveOneSquareADocumentAndSkipEmptyOnes) {
+  const std::vector<AttentionSlice> slices = causal_slices(std::vector<int64_t>{0, 3, 3, 8});
+  ASSERT_EQ(slices.size(), 2U);
+  EXPECT_EQ(slices[0], (AttentionSlice{0, 3, 0, 3, Mask::causal, 0}));
+  EXPECT_EQ(slices[1], (AttentionSlice{3, 8, 3, 8, Mask::causal, 0}));
+  EXPECT_EQ(attention_pairs(slices), 6 + 15);
+  EXPECT_TRUE(causal_slices({}).empty());
+}
+
+}  // namespace
+}  // namespace ringbolt
