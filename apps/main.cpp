@@ -29,6 +29,7 @@ constexpr std::array kCommands{
     Command{"train", "train a model, or fine-tune one at a context length and rotary base", ringbolt::run_train},
     Command{"evaluate", "loss, perplexity and accuracy over context lengths", ringbolt::run_evaluate},
     Command{"generate", "continue a prompt", ringbolt::run_generate},
+    Command{"bench", "measure this machine against its peak", ringbolt::run_bench},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info},
 };
 

@@ -76,12 +76,6 @@ std::string advice(const std::string& reason) {
   throw IoError(message(concat("cannot ", action, " ", what), reason, advice(reason)));
 }
 
-/// A new handle of `id`, which a failed call made negative.
-Handle owned(hid_t id, const std::string& action, const std::string& object, const std::string& path) {
-  if (id < 0) fail_with(action, object, path, last_reason());
-  return Handle(id);
-}
-
 hid_t make_bf16() {
   const hid_t t = H5Tcopy(H5T_IEEE_F32LE);
   H5Tset_fields(t, 15, 7, 8, 0, 7);
@@ -195,20 +189,27 @@ Handle& Handle::operator=(Handle&& other) noexcept {
   if (this != &other) {
     release();
     id_ = std::exchange(other.id_, -1);
+    state_ = std::move(other.state_);
   }
   return *this;
 }
 
-void Handle::release() noexcept {
-  if (id_ < 0) return;
+bool Handle::release() noexcept {
+  if (id_ < 0) return true;
   const Session session;
+  const hid_t id = std::exchange(id_, -1);
+  if (state_ && state_->failed) return true;
   // Closing a file closes what was opened in it, so an identifier may be gone already.
-  if (H5Iis_valid(id_) > 0) H5Idec_ref(id_);
-  id_ = -1;
+  const bool closed = H5Iis_valid(id) <= 0 || H5Idec_ref(id) >= 0;
+  if (state_ && !closed) state_->failed = true;
+  return closed;
 }
 
-void Object::fail(const std::string& action) const {
-  fail_with(action, object_name_, file_path_, last_reason());
+void Object::fail(const std::string& action) const { fail(action, object_name_); }
+
+void Object::fail(const std::string& action, const std::string& object) const {
+  if (handle_.state()) handle_.state()->failed = true;
+  fail_with(action, object, file_path_, last_reason());
 }
 
 bool Object::has_attribute(const std::string& name) const {
@@ -218,7 +219,7 @@ bool Object::has_attribute(const std::string& name) const {
 
 void Object::write_attribute(const std::string& name, const Handle& type, const Handle& space, const void* value) {
   const Handle attribute(
-      H5Acreate2(handle_.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT));
+      H5Acreate2(handle_.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT), handle_.state());
   if (!attribute.valid() || H5Awrite(attribute.get(), type.get(), value) < 0) {
     fail("write the attribute '" + name + "' of");
   }
@@ -364,7 +365,10 @@ File::File(Handle handle, std::string path) : Object(std::move(handle), std::mov
 
 File File::create(const std::string& path, const Stamp& stamp) {
   const Session session;
-  File file(owned(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, file_access(H5F_CLOSE_STRONG).get()), "create", "/", path), path);
+  const Handle access = file_access(H5F_CLOSE_STRONG);  // lives until the reason was read: closing it would clear that
+  const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
+  if (id < 0) fail_with("create", "/", path, last_reason());
+  File file(Handle(id, std::make_shared<WriteState>()), path);
   file.set_attribute("format", stamp.format);
   file.set_attribute("schema_version", stamp.schema_version);
   file.set_attribute("build", stamp.build);
@@ -379,7 +383,9 @@ File File::open_unchecked(const std::string& path) {
   if (size == 0) fail_with("open", "/", path, "the file is empty");
   const Handle access = file_access(H5F_CLOSE_WEAK);
   if (H5Fis_hdf5(path.c_str()) == 0) fail_with("open", "/", path, "it is not an HDF5 file");
-  File file(owned(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), "open", "/", path), path);
+  const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
+  if (id < 0) fail_with("open", "/", path, last_reason());
+  File file(Handle(id), path);
   if (!file.has_attribute("format") || !file.has_attribute("schema_version")) {
     fail_with("open", "/", path, "it is an HDF5 file, but none that Ringbolt wrote");
   }
@@ -413,9 +419,10 @@ Stamp File::stamp_of(const std::string& path) {
 Handle File::new_dataset(const std::string& name, Type type, const Handle& space, const Handle& properties) {
   const Handle links(H5Pcreate(H5P_LINK_CREATE));
   H5Pset_create_intermediate_group(links.get(), 1);
-  return owned(H5Dcreate2(handle_.get(), name.c_str(), type_id(type), space.get(), links.get(), properties.get(),
-                          H5P_DEFAULT),
-               "create", name, file_path_);
+  const hid_t id = H5Dcreate2(handle_.get(), name.c_str(), type_id(type), space.get(), links.get(), properties.get(),
+                              H5P_DEFAULT);
+  if (id < 0) fail("create", name);
+  return Handle(id, handle_.state());
 }
 
 Dataset File::create_dataset(const std::string& name, Type type, const Shape& shape, int64_t chunk_elements) {
@@ -449,7 +456,7 @@ Dataset File::create_virtual(const std::string& name, Type type, const Shape& sh
       const Handle source = space_of({piece.count});
       select(source, {{box.offset}, {H5Sget_select_npoints(space.get())}, 0});
       if (H5Pset_virtual(properties.get(), space.get(), piece.file.c_str(), piece.dataset.c_str(), source.get()) < 0) {
-        fail_with("map a piece of", name, file_path_, last_reason());
+        fail("map a piece of", name);
       }
     }
   }
@@ -461,12 +468,13 @@ void File::write_text(const std::string& name, const std::string& text) {
   const Session session;
   const Handle type = text_type(text);
   const Handle space(H5Screate(H5S_SCALAR));
-  const Handle dataset = owned(H5Dcreate2(handle_.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT,
-                                          H5P_DEFAULT, H5P_DEFAULT),
-                               "create", name, file_path_);
+  const Handle dataset(H5Dcreate2(handle_.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT,
+                                  H5P_DEFAULT),
+                       handle_.state());
   const std::string padded = text.empty() ? std::string(1, '\0') : text;
-  if (H5Dwrite(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, padded.data()) < 0) {
-    fail_with("write", name, file_path_, last_reason());
+  if (!dataset.valid() ||
+      H5Dwrite(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, padded.data()) < 0) {
+    fail("write", name);
   }
 }
 
@@ -482,21 +490,22 @@ bool File::has(const std::string& name) const {
 Dataset File::dataset(const std::string& name) const {
   const Session session;
   if (!has(name)) fail_with("open", name, file_path_, "there is no such dataset");
-  return Dataset(owned(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), "open", name, file_path_), file_path_, name);
+  Handle dataset(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), handle_.state());
+  if (!dataset.valid()) fail("open", name);
+  return Dataset(std::move(dataset), file_path_, name);
 }
 
 std::string File::text(const std::string& name) const {
   const Session session;
   if (!has(name)) fail_with("open", name, file_path_, "there is no such text");
-  const Handle dataset = owned(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), "open", name, file_path_);
+  const Handle dataset(H5Dopen2(handle_.get(), name.c_str(), H5P_DEFAULT), handle_.state());
+  if (!dataset.valid()) fail("open", name);
   const Handle type(H5Dget_type(dataset.get()));
   if (H5Tget_class(type.get()) != H5T_STRING || H5Tis_variable_str(type.get()) > 0) {
     fail_with("read", name, file_path_, "it is no text of fixed length");
   }
   std::string text(H5Tget_size(type.get()), '\0');
-  if (H5Dread(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()) < 0) {
-    fail_with("read", name, file_path_, last_reason());
-  }
+  if (H5Dread(dataset.get(), type.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()) < 0) fail("read", name);
   return without_padding(std::move(text));
 }
 
@@ -518,11 +527,8 @@ std::vector<std::string> File::dataset_names() const {
 void File::close() {
   const Session session;
   if (!handle_.valid()) return;
-  const bool flushed = H5Fflush(handle_.get(), H5F_SCOPE_GLOBAL) >= 0;
-  const std::string reason = flushed ? "" : last_reason();
-  const bool closed = H5Idec_ref(handle_.get()) >= 0;
-  if (closed) handle_ = Handle();
-  if (!flushed || !closed) fail_with("finish", "/", file_path_, flushed ? last_reason() : reason);
+  if (H5Fflush(handle_.get(), H5F_SCOPE_GLOBAL) < 0) fail("finish");
+  if (!handle_.release()) fail_with("finish", "/", file_path_, last_reason());
 }
 
 }  // namespace ringbolt::hdf5

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,20 +55,30 @@ struct Stamp {
   std::string build;  ///< the program that wrote it
 };
 
+/// Shared by all handles of a file that is being written. After a failure (a full disk) HDF5 must not be called for that
+/// file again, not even to close it: closing half-closed objects crashes. Such a file is abandoned, open, until the end of
+/// the process; whoever made it empties and removes it.
+struct WriteState {
+  bool failed = false;
+};
+
 /// An identifier of HDF5, released by the destructor.
 class Handle {
  public:
   Handle() = default;
-  explicit Handle(int64_t id) : id_(id) {}
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
+  explicit Handle(int64_t id, std::shared_ptr<WriteState> state = nullptr) : id_(id), state_(std::move(state)) {}
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), state_(std::move(other.state_)) {}
   Handle& operator=(Handle&& other) noexcept;
   ~Handle() { release(); }
   int64_t get() const { return id_; }
   bool valid() const { return id_ >= 0; }
-  void release() noexcept;
+  const std::shared_ptr<WriteState>& state() const { return state_; }
+  /// Returns false where closing failed.
+  bool release() noexcept;
 
  private:
   int64_t id_ = -1;
+  std::shared_ptr<WriteState> state_;
 };
 
 /// What attributes can be attached to: a file (its root) or a dataset.
@@ -91,7 +102,9 @@ class Object {
   Object() = default;
   Object(Handle handle, std::string file_path, std::string object_name)
       : handle_(std::move(handle)), file_path_(std::move(file_path)), object_name_(std::move(object_name)) {}
+  /// Throws HDF5's last error; a file that is being written is abandoned.
   [[noreturn]] void fail(const std::string& action) const;
+  [[noreturn]] void fail(const std::string& action, const std::string& object) const;
 
   Handle handle_;
   std::string file_path_;

@@ -84,14 +84,16 @@ void add_folder(const std::string& folder, TextInputs& inputs) {
 
 bool is_printable_ascii(char c) { return c > ' ' && c < '\x7F'; }
 
-/// Where to cut a text that goes on: before the last "\n" that stands behind a printable character; else before the last
-/// "\n"; else before the last character that begins. (A space before the cut could be dropped by a tokenizer that trims,
-/// and unknown characters in a row count as one.)
+/// Where to cut a text that goes on: before the last "\n" of a line that ends in a printable character (and perhaps "\r",
+/// or spaces); else before the last "\n"; else before the last character that begins. "\r" stays with the line, as LLaMA's
+/// vocabulary has pieces like ";\r"; a line that ends in another character is avoided, as unknown ones in a row are one id.
 size_t cut(std::string_view text) {
-  for (size_t at = text.rfind('\n'); at != std::string_view::npos && at > 0; at = text.rfind('\n', at - 1)) {
-    if (is_printable_ascii(text[at - 1])) return at;
+  const size_t last = text.rfind('\n');
+  for (size_t at = last; at != std::string_view::npos && at > 0; at = text.rfind('\n', at - 1)) {
+    const size_t end = text.find_last_not_of(" \t\r", at - 1);
+    if (end != std::string_view::npos && is_printable_ascii(text[end])) return at;
   }
-  if (const size_t at = text.rfind('\n'); at != std::string_view::npos && at > 0) return at;
+  if (last != std::string_view::npos && last > 0) return last;
   size_t at = text.size();
   while (at > 1 && (static_cast<unsigned char>(text[at - 1]) & 0xC0U) == 0x80U) --at;
   return at > 1 ? at - 1 : text.size();
@@ -163,18 +165,27 @@ bool TextReader::next(std::string& piece) {
   }
   if (std::exchange(s.at_start, false) && s.rest.starts_with(kByteOrderMark)) s.rest.erase(0, kByteOrderMark.size());
   if (s.rest.empty()) return false;
-  const size_t length = s.rest.size() <= s.piece_bytes ? s.rest.size() : cut(s.rest);
+  const size_t length = is_last_piece() ? s.rest.size() : cut(s.rest);
   std::string after = s.rest.substr(length);
   s.rest.resize(length);
   piece = std::exchange(s.rest, std::move(after));
   return true;
 }
 
+bool TextReader::is_last_piece() const { return state_->at_end && state_->rest.size() <= state_->piece_bytes; }
+
+bool TextReader::at_end() const { return state_->at_end && state_->rest.empty(); }
+
 void encode_document(const Tokenizer& tokenizer, TextReader& reader,
                      const std::function<void(std::span<const int32_t> ids)>& take) {
   bool first = true;
   for (std::string piece; reader.next(piece); first = false) {
-    take(!first && piece.starts_with('\n') ? tokenizer.encode_continued(piece) : tokenizer.encode(piece));
+    const bool follows = !first && piece.starts_with('\n');
+    if (reader.at_end()) {
+      take(follows ? tokenizer.encode_part(piece, TextPart::last) : tokenizer.encode(piece));
+    } else {
+      take(tokenizer.encode_part(piece, follows ? TextPart::middle : TextPart::first));
+    }
   }
 }
 

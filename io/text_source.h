@@ -41,17 +41,20 @@ class TextReader {
   TextReader(TextReader&&) noexcept;
   TextReader& operator=(TextReader&&) = delete;
 
-  /// The next piece; false at the end. Every piece but the first begins with "\n" behind a printable ASCII character,
-  /// or, where the text has no such place within a piece, with a character. Throws: IoError.
+  /// The next piece; false at the end. Every piece but the first begins with the "\n" behind a printable ASCII
+  /// character (and perhaps spaces or "\r"), or, where the text has no such place within a piece, with any "\n" or character. Throws: IoError.
   bool next(std::string& piece);
+  /// Nothing is left after the piece given last.
+  bool at_end() const;
   int64_t bytes_read() const;
 
  private:
+  bool is_last_piece() const;
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// Encodes one document piece by piece; `take` gets the ids of each, and how far the reader is.
+/// Encodes one document piece by piece; `take` gets the ids of each.
 /// Throws: IoError naming the file.
 void encode_document(const Tokenizer& tokenizer, TextReader& reader,
                      const std::function<void(std::span<const int32_t> ids)>& take);

@@ -21,7 +21,7 @@ class ByteTokenizer final : public Tokenizer {
     for (char c : text) ids.push_back(kFirstByte + static_cast<unsigned char>(c));
     return ids;
   }
-  std::vector<int32_t> encode_continued(std::string_view text) const override { return encode(text); }
+  std::vector<int32_t> encode_part(std::string_view text, TextPart) const override { return encode(text); }
   bool cuts_at_line_ends() const override { return true; }
   std::string decode(std::span<const int32_t> ids) const override {
     std::string text;

@@ -13,15 +13,16 @@
 
 namespace ringbolt {
 
+enum class TextPart { first, middle, last };
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
-  /// The ids of `text`, which begins with "\n", as they are where it follows other text: for texts too long for one call.
-  /// encode(a) + encode_continued(b) equals encode(a + b) where cuts_at_line_ends() holds and `a` ends in a printable
-  /// ASCII character.
-  virtual std::vector<int32_t> encode_continued(std::string_view text) const = 0;
+  /// The ids that one part of a longer text has in the ids of the whole, for texts too long for one call. Every part but
+  /// the first begins with "\n". Requires for that: cuts_at_line_ends(), and that the character before the cut is no "\n".
+  virtual std::vector<int32_t> encode_part(std::string_view text, TextPart part) const = 0;
   virtual bool cuts_at_line_ends() const = 0;
   /// Throws: UsageError for an id outside [0, vocab_size).
   virtual std::string decode(std::span<const int32_t> ids) const = 0;

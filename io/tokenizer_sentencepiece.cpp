@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's visible space
 
+/// Stands for a text that goes on behind a cut.
+constexpr const char* kLineEnd = "\nb";
+
 std::string hexadecimal(uint64_t value) {
   std::string text(17, '\0');
   std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
@@ -34,7 +37,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     }
     hash_ = hexadecimal(stream_of(model));
     find_leading_space();
-    find_continuation();
+    find_parts();
   }
 
   std::vector<int32_t> encode(std::string_view text) const override {
@@ -47,11 +50,13 @@ class SentencePieceTokenizer final : public Tokenizer {
     return ids;
   }
 
-  std::vector<int32_t> encode_continued(std::string_view text) const override {
-    std::vector<int32_t> ids = encode(text);
-    const auto extra = std::min(ids.size(), continuation_extra_);
-    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(extra));
-    return ids;
+  std::vector<int32_t> encode_part(std::string_view text, TextPart part) const override {
+    if (!cuts_at_line_ends_) return encode(text);
+    if (part == TextPart::last) return without_prefix(encode(text));
+    // What follows keeps the model from trimming the spaces at the end.
+    std::vector<int32_t> ids = encode(std::string(text) + kLineEnd);
+    ids.resize(ids.size() - std::min(ids.size(), line_end_ids_));
+    return part == TextPart::first ? ids : without_prefix(std::move(ids));
   }
   bool cuts_at_line_ends() const override { return cuts_at_line_ends_; }
 
@@ -106,21 +111,25 @@ class SentencePieceTokenizer final : public Tokenizer {
     drops_leading_space_ = true;  // a vocabulary of characters: "▁" stands alone
   }
 
-  /// A call to encode begins with a space of its own (the "dummy prefix"). How many ids of encode("\nb") does that space
-  /// take, so that the rest is what follows in encode("a\nb")?
-  void find_continuation() {
-    const std::vector<int32_t> whole = encode("a\nb");
+  std::vector<int32_t> without_prefix(std::vector<int32_t> ids) const {
+    const auto n = static_cast<std::ptrdiff_t>(std::min(ids.size(), prefix_ids_));
+    ids.erase(ids.begin(), ids.begin() + n);
+    return ids;
+  }
+
+  /// A call to encode begins with a space of its own (the "dummy prefix"). How many ids does it take before a line end, and
+  /// how many the line end that follows a text? Both are read off encode("a\nb") = encode("a") + what is left of
+  /// encode("\nb").
+  void find_parts() {
+    const std::vector<int32_t> whole = encode("a" + std::string(kLineEnd));
     const std::vector<int32_t> head = encode("a");
-    const std::vector<int32_t> tail = encode("\nb");
-    for (size_t extra = 0; extra <= std::min<size_t>(2, tail.size()); ++extra) {
-      std::vector<int32_t> joined = head;
-      joined.insert(joined.end(), tail.begin() + static_cast<std::ptrdiff_t>(extra), tail.end());
-      if (joined == whole) {
-        continuation_extra_ = extra;
-        cuts_at_line_ends_ = true;
-        return;
-      }
-    }
+    const std::vector<int32_t> tail = encode(kLineEnd);
+    if (whole.size() <= head.size() || head.size() + tail.size() < whole.size()) return;
+    line_end_ids_ = whole.size() - head.size();
+    prefix_ids_ = tail.size() - line_end_ids_;
+    const auto prefix = static_cast<std::ptrdiff_t>(prefix_ids_);
+    cuts_at_line_ends_ = std::equal(head.begin(), head.end(), whole.begin()) &&
+                         std::equal(tail.begin() + prefix, tail.end(), whole.end() - (std::ssize(tail) - prefix));
   }
 
   sentencepiece::SentencePieceProcessor processor_;
@@ -128,7 +137,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string hash_;
   bool drops_leading_space_ = false;
   bool cuts_at_line_ends_ = false;
-  size_t continuation_extra_ = 0;
+  size_t prefix_ids_ = 0;
+  size_t line_end_ids_ = 0;
 };
 
 }  // namespace

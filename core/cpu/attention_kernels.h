@@ -90,9 +90,9 @@ struct AttentionKernelSet {
 /// Requires: this build and this machine have `isa`.
 const AttentionKernelSet& attention_kernels(Isa isa);
 
-extern const AttentionKernelSet kAttentionGeneric;
-extern const AttentionKernelSet kAttentionAvx2;
-extern const AttentionKernelSet kAttentionAvx512;
-extern const AttentionKernelSet kAttentionAvx512Bf16;
+const AttentionKernelSet& attention_kernels_generic();
+const AttentionKernelSet& attention_kernels_avx2();
+const AttentionKernelSet& attention_kernels_avx512();
+const AttentionKernelSet& attention_kernels_avx512_bf16();
 
 }  // namespace ringbolt::cpu

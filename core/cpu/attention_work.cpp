@@ -25,16 +25,16 @@ KernelSlice kernel_slice(const AttentionSlice& s) {
 }  // namespace
 
 const AttentionKernelSet& attention_kernels(Isa isa) {
-#if defined(__x86_64__)
+#if !defined(RINGBOLT_GENERIC_ONLY)
   switch (isa) {
-    case Isa::generic: return kAttentionGeneric;
-    case Isa::avx2: return kAttentionAvx2;
-    case Isa::avx512: return kAttentionAvx512;
-    case Isa::avx512_bf16: return kAttentionAvx512Bf16;
+    case Isa::generic: break;
+    case Isa::avx2: return attention_kernels_avx2();
+    case Isa::avx512: return attention_kernels_avx512();
+    case Isa::avx512_bf16: return attention_kernels_avx512_bf16();
   }
 #endif
   static_cast<void>(isa);
-  return kAttentionGeneric;
+  return attention_kernels_generic();
 }
 
 const AttentionKernels& attention_kernels_of(DType dtype, Isa isa) {

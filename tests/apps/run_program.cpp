@@ -33,7 +33,7 @@ std::string new_folder() {
 }  // namespace
 
 Program::Program(const std::vector<std::string>& arguments, const std::string& standard_input,
-                 const Environment& environment)
+                 const Environment& environment, const std::string& standard_output)
     : folder_(new_folder()) {
   write_file(folder_ + "/in", standard_input);
   std::vector<std::string> words{RINGBOLT_PROGRAM};
@@ -46,9 +46,10 @@ Program::Program(const std::vector<std::string>& arguments, const std::string& s
   if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
   if (pid_ != 0) return;
   redirect(folder_ + "/in", O_RDONLY, STDIN_FILENO);
-  redirect(folder_ + "/out", O_WRONLY | O_CREAT, STDOUT_FILENO);
+  redirect(standard_output.empty() ? folder_ + "/out" : standard_output, O_WRONLY | O_CREAT, STDOUT_FILENO);
   redirect(folder_ + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
   setenv("RINGBOLT_PROGRESS", "none", 1);
+  setenv("OMP_NUM_THREADS", "1", 1);  // the models are too small to share
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
   execv(pointers[0], pointers.data());
   _exit(127);
@@ -78,8 +79,8 @@ Outcome Program::wait() {
 }
 
 Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::string& standard_input,
-                     const Environment& environment) {
-  return Program(arguments, standard_input, environment).wait();
+                     const Environment& environment, const std::string& standard_output) {
+  return Program(arguments, standard_input, environment, standard_output).wait();
 }
 
 void expect_error(const Outcome& outcome, int status, const std::string& part) {

@@ -21,8 +21,9 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 /// A running program. Progress is off unless the environment says otherwise.
 class Program {
  public:
+  /// `standard_output` names a file or device that takes it; empty keeps it for wait().
   explicit Program(const std::vector<std::string>& arguments, const std::string& standard_input = "",
-                   const Environment& environment = {});
+                   const Environment& environment = {}, const std::string& standard_output = "");
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -36,7 +37,7 @@ class Program {
 };
 
 Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::string& standard_input = "",
-                     const Environment& environment = {});
+                     const Environment& environment = {}, const std::string& standard_output = "");
 
 /// Expects the exit status and exactly one line "ringbolt …: problem (why). What to try." that contains `part`.
 void expect_error(const Outcome& outcome, int status, const std::string& part);

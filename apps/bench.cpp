@@ -1,0 +1,198 @@
+// ringbolt bench: matrix products, attention and training steps, each beside this machine's measured peak.
+#include <iostream>
+
+#include "apps/commands.h"
+#include "apps/common_options.h"
+#include "apps/results.h"
+#include "core/base/error.h"
+#include "core/base/quantity.h"
+#include "core/bench/workloads.h"
+#include "core/cpu/isa.h"
+#include "core/cpu/peak.h"
+#include "io/table.h"
+#include "rope/frequencies.h"
+#include "rope/table.h"
+
+namespace ringbolt {
+namespace {
+
+enum class What { all, matmul, attention, step };
+enum class Dtypes { f32, bf16, both };
+
+struct BenchOptions {
+  What what = What::all;
+  Dtypes dtypes = Dtypes::both;
+  double seconds = 1.0;
+  std::vector<int64_t> attention_lengths{4096, 16384};
+  std::vector<int64_t> head_dims{64, 128};
+  int64_t heads = 8;
+  int64_t kv_heads = 8;
+  std::string model = "30m";
+  int64_t context_length = 2048;
+  int64_t batch_size = 1;
+  Recompute recompute = Recompute::none;
+  DeviceOptions device;
+  OutputOptions out;
+
+  void declare(OptionSet& options) {
+    options.group("What");
+    options.choice<What>(
+        "what", what,
+        {{"all", What::all}, {"matmul", What::matmul}, {"attention", What::attention}, {"step", What::step}},
+        "Which workloads");
+    options.choice<Dtypes>("dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
+                           "Types of inputs; bf16 is left out on a machine without such instructions");
+    options.add("seconds", "S", seconds, "Time for each figure").above(0);
+    options.group("Attention");
+    options.add("attention-lengths", "LIST", attention_lengths, "Tokens of the causal sequence").at_least(1);
+    options.add("head-dims", "LIST", head_dims, "Dimensions of a head").at_least(2).at_most(256);
+    options.add("heads", "N", heads, "Query heads").at_least(1);
+    options.add("kv-heads", "N", kv_heads, "Key/value heads, a divisor of the heads").at_least(1);
+    options.group("Training step");
+    options.add("model", "SHAPE", model, "As in ringbolt train");
+    options.add("context-length", "N", context_length, "Tokens of a sequence").at_least(1);
+    options.add("batch-size", "N", batch_size, "Sequences of a step").at_least(1);
+    options.choice<Recompute>("recompute", recompute,
+                              {{"none", Recompute::none},
+                               {"block", Recompute::block},
+                               {"block-keep-attention", Recompute::block_keep_attention}},
+                              "What backward computes again; not counted as work");
+    device.declare(options);
+    out.declare(options);
+    options.example("bench");
+    options.example("bench --what attention --attention-lengths 4K --head-dims 64 --dtype bf16 --threads 2");
+    options.example("bench --what step --model 30m --context-length 2K --json step.json");
+  }
+
+  bool wants(What one) const { return what == What::all || what == one; }
+};
+
+/// The results as a table and as JSON.
+class Report {
+ public:
+  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share"}) {}
+
+  Json& add(const BenchResult& r) {
+    table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
+                    milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds), fixed(r.rate() / 1e9, 1),
+                    fixed(r.peak / 1e9, 1), fixed(100 * r.peak_share(), 1) + "%"});
+    rows_.push_back(Json::object()
+                        .set("name", r.name)
+                        .set("dtype", name_of(r.dtype))
+                        .set("median_seconds", r.timing.median_seconds)
+                        .set("min_seconds", r.timing.min_seconds)
+                        .set("max_seconds", r.timing.max_seconds)
+                        .set("repetitions", r.timing.repetitions)
+                        .set("flops", r.flops)
+                        .set("flops_per_second", r.rate())
+                        .set("peak_flops_per_second", r.peak)
+                        .set("peak_share", r.peak_share()));
+    return rows_.back();
+  }
+  void note(const std::string& line) { notes_ += line + "\n"; }
+  std::string text() const { return table_.str() + (notes_.empty() ? "" : "\n" + notes_); }
+  Json json() const { return Json(rows_); }
+
+ private:
+  static std::string milliseconds(double seconds) { return fixed(seconds * 1e3, seconds < 0.1 ? 3 : 1) + " ms"; }
+
+  Table table_;
+  Json::Array rows_;
+  std::string notes_;
+};
+
+std::vector<DType> dtypes_of(const BenchOptions& o) {
+  const bool has_bf16 = cpu::measure_peak(cpu::choose_isa(), 0.01).bf16_flops > 0;
+  if (o.dtypes == Dtypes::bf16 && !has_bf16) {
+    throw DeviceError(message("there is no bf16 peak to compare with", "this machine has no such instructions",
+                              "Use --dtype f32."));
+  }
+  if (o.dtypes == Dtypes::f32 || !has_bf16) return {DType::f32};
+  if (o.dtypes == Dtypes::bf16) return {DType::bf16};
+  return {DType::f32, DType::bf16};
+}
+
+ModelConfig step_config(const BenchOptions& o) {
+  ModelConfig config = model_shape(o.model);
+  config.max_position_embeddings = o.context_length;
+  validate(config);
+  return config;
+}
+
+void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak, Report& report) {
+  const ModelConfig config = step_config(o);
+  const auto rotary = [&](Backend& b) {
+    return make_rotary_table(b, frequencies_of(config), sequence_positions(o.context_length, o.batch_size));
+  };
+  const StepBench step =
+      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype, o.seconds, peak, rotary);
+  Json& row = report.add(step.result);
+  row.set("tokens_per_second", step.tokens_per_second)
+      .set("causal_flops", step.flops.causal)
+      .set("full_flops", step.flops.full)
+      .set("peak_bytes", step.peak_bytes);
+  report.note(concat(step.result.name, ", ", name_of(dtype), ": ", format_rate(step.tokens_per_second), " tokens/s, peak memory of tensors ",
+                     format_bytes(step.peak_bytes), "; attention counted in full: ",
+                     fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1), " GFLOP/s"));
+}
+
+void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
+  const PeakMeasure peak = [](DType dtype) {
+    const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
+    return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
+  };
+  const std::vector<DType> dtypes = dtypes_of(o);
+  const auto attention_cases = static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());
+  int64_t total = 0;
+  if (o.wants(What::matmul)) total += static_cast<int64_t>(matmul_cases().size());
+  if (o.wants(What::attention)) total += attention_cases;
+  if (o.wants(What::step)) total += 1;
+  total *= static_cast<int64_t>(dtypes.size());
+  Progress progress("bench", total, "workloads", o.out.progress_output());
+  int64_t done = 0;
+  for (const DType dtype : dtypes) {
+    for (const MatmulCase& shape : o.wants(What::matmul) ? matmul_cases() : std::vector<MatmulCase>{}) {
+      report.add(bench_matmul(backend, shape, dtype, o.seconds, peak));
+      progress.update(++done);
+    }
+    for (const int64_t length : o.wants(What::attention) ? o.attention_lengths : std::vector<int64_t>{}) {
+      for (const int64_t head_dim : o.head_dims) {
+        const AttentionCase shape{length, o.heads, o.kv_heads, head_dim};
+        for (const BenchResult& r : bench_attention(backend, shape, dtype, o.seconds, peak)) report.add(r);
+        progress.update(++done);
+      }
+    }
+    if (o.wants(What::step)) {
+      bench_step(o, backend, dtype, peak, report);
+      progress.update(++done);
+    }
+  }
+  progress.finish();
+}
+
+}  // namespace
+
+int run_bench(const Arguments& arguments) {
+  BenchOptions o;
+  OptionSet options("bench",
+                    "Times matrix products, causal attention (forward and backward) and whole training steps: medians, and "
+                    "their share of the floating-point peak that this machine shows beside them.");
+  o.declare(options);
+  if (!options.parse(arguments, std::cout)) return 0;
+  if (o.heads % o.kv_heads != 0) {
+    throw UsageError(message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
+                             "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
+  }
+  if (o.wants(What::step)) static_cast<void>(step_config(o));
+
+  const std::unique_ptr<Backend> backend = o.device.make_backend();
+  Report report;
+  bench_all(o, *backend, report);
+  if (!json_is_output(o.out.json)) std::cout << backend->description() << "\n\n" << report.text();
+  Json result = begin_result("bench");
+  result.set("device", backend->description()).set("results", report.json());
+  write_result(o.out.json, result);
+  return 0;
+}
+
+}  // namespace ringbolt
