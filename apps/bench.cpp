@@ -1,4 +1,5 @@
-// ringbolt bench: matrix products, attention and training steps, each beside this machine's measured peak.
+// ringbolt bench: matrix products, attention and training steps, each beside this machine's
+// measured peak.
 #include <iostream>
 
 #include "apps/commands.h"
@@ -36,15 +37,19 @@ struct BenchOptions {
 
   void declare(OptionSet& options) {
     options.group("What");
-    options.choice<What>(
-        "what", what,
-        {{"all", What::all}, {"matmul", What::matmul}, {"attention", What::attention}, {"step", What::step}},
-        "Which workloads");
-    options.choice<Dtypes>("dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
-                           "Types of inputs; bf16 is left out on a machine without such instructions");
+    options.choice<What>("what", what,
+                         {{"all", What::all},
+                          {"matmul", What::matmul},
+                          {"attention", What::attention},
+                          {"step", What::step}},
+                         "Which workloads");
+    options.choice<Dtypes>(
+        "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
+        "Types of inputs; bf16 is left out on a machine without such instructions");
     options.add("seconds", "S", seconds, "Time for each figure").above(0);
     options.group("Attention");
-    options.add("attention-lengths", "LIST", attention_lengths, "Tokens of the causal sequence").at_least(1);
+    options.add("attention-lengths", "LIST", attention_lengths, "Tokens of the causal sequence")
+        .at_least(1);
     options.add("head-dims", "LIST", head_dims, "Dimensions of a head").at_least(2).at_most(256);
     options.add("heads", "N", heads, "Query heads").at_least(1);
     options.add("kv-heads", "N", kv_heads, "Key/value heads, a divisor of the heads").at_least(1);
@@ -60,7 +65,8 @@ struct BenchOptions {
     device.declare(options);
     out.declare(options);
     options.example("bench");
-    options.example("bench --what attention --attention-lengths 4K --head-dims 64 --dtype bf16 --threads 2");
+    options.example(
+        "bench --what attention --attention-lengths 4K --head-dims 64 --dtype bf16 --threads 2");
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
   }
 
@@ -74,8 +80,9 @@ class Report {
 
   Json& add(const BenchResult& r) {
     table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
-                    milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds), fixed(r.rate() / 1e9, 1),
-                    fixed(r.peak / 1e9, 1), fixed(100 * r.peak_share(), 1) + "%"});
+                    milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds),
+                    fixed(r.rate() / 1e9, 1), fixed(r.peak / 1e9, 1),
+                    fixed(100 * r.peak_share(), 1) + "%"});
     rows_.push_back(Json::object()
                         .set("name", r.name)
                         .set("dtype", name_of(r.dtype))
@@ -94,7 +101,9 @@ class Report {
   Json json() const { return Json(rows_); }
 
  private:
-  static std::string milliseconds(double seconds) { return fixed(seconds * 1e3, seconds < 0.1 ? 3 : 1) + " ms"; }
+  static std::string milliseconds(double seconds) {
+    return fixed(seconds * 1e3, seconds < 0.1 ? 3 : 1) + " ms";
+  }
 
   Table table_;
   Json::Array rows_;
@@ -104,8 +113,8 @@ class Report {
 std::vector<DType> dtypes_of(const BenchOptions& o) {
   const bool has_bf16 = cpu::measure_peak(cpu::choose_isa(), 0.01).bf16_flops > 0;
   if (o.dtypes == Dtypes::bf16 && !has_bf16) {
-    throw DeviceError(message("there is no bf16 peak to compare with", "this machine has no such instructions",
-                              "Use --dtype f32."));
+    throw DeviceError(message("there is no bf16 peak to compare with",
+                              "this machine has no such instructions", "Use --dtype f32."));
   }
   if (o.dtypes == Dtypes::f32 || !has_bf16) return {DType::f32};
   if (o.dtypes == Dtypes::bf16) return {DType::bf16};
@@ -119,21 +128,26 @@ ModelConfig step_config(const BenchOptions& o) {
   return config;
 }
 
-void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak, Report& report) {
+void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                Report& report) {
   const ModelConfig config = step_config(o);
   const auto rotary = [&](Backend& b) {
-    return make_rotary_table(b, frequencies_of(config), sequence_positions(o.context_length, o.batch_size));
+    return make_rotary_table(b, frequencies_of(config),
+                             sequence_positions(o.context_length, o.batch_size));
   };
   const StepBench step =
-      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype, o.seconds, peak, rotary);
+      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
+                          o.seconds, peak, rotary);
   Json& row = report.add(step.result);
   row.set("tokens_per_second", step.tokens_per_second)
       .set("causal_flops", step.flops.causal)
       .set("full_flops", step.flops.full)
       .set("peak_bytes", step.peak_bytes);
-  report.note(concat(step.result.name, ", ", name_of(dtype), ": ", format_rate(step.tokens_per_second), " tokens/s, peak memory of tensors ",
+  report.note(concat(step.result.name, ", ", name_of(dtype), ": ",
+                     format_rate(step.tokens_per_second), " tokens/s, peak memory of tensors ",
                      format_bytes(step.peak_bytes), "; attention counted in full: ",
-                     fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1), " GFLOP/s"));
+                     fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1),
+                     " GFLOP/s"));
 }
 
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
@@ -142,7 +156,8 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
     return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
   };
   const std::vector<DType> dtypes = dtypes_of(o);
-  const auto attention_cases = static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());
+  const auto attention_cases =
+      static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());
   int64_t total = 0;
   if (o.wants(What::matmul)) total += static_cast<int64_t>(matmul_cases().size());
   if (o.wants(What::attention)) total += attention_cases;
@@ -151,14 +166,17 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   Progress progress("bench", total, "workloads", o.out.progress_output());
   int64_t done = 0;
   for (const DType dtype : dtypes) {
-    for (const MatmulCase& shape : o.wants(What::matmul) ? matmul_cases() : std::vector<MatmulCase>{}) {
+    for (const MatmulCase& shape :
+         o.wants(What::matmul) ? matmul_cases() : std::vector<MatmulCase>{}) {
       report.add(bench_matmul(backend, shape, dtype, o.seconds, peak));
       progress.update(++done);
     }
-    for (const int64_t length : o.wants(What::attention) ? o.attention_lengths : std::vector<int64_t>{}) {
+    for (const int64_t length :
+         o.wants(What::attention) ? o.attention_lengths : std::vector<int64_t>{}) {
       for (const int64_t head_dim : o.head_dims) {
         const AttentionCase shape{length, o.heads, o.kv_heads, head_dim};
-        for (const BenchResult& r : bench_attention(backend, shape, dtype, o.seconds, peak)) report.add(r);
+        for (const BenchResult& r : bench_attention(backend, shape, dtype, o.seconds, peak))
+          report.add(r);
         progress.update(++done);
       }
     }
@@ -175,13 +193,15 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
 int run_bench(const Arguments& arguments) {
   BenchOptions o;
   OptionSet options("bench",
-                    "Times matrix products, causal attention (forward and backward) and whole training steps: medians, and "
+                    "Times matrix products, causal attention (forward and backward) and whole "
+                    "training steps: medians, and "
                     "their share of the floating-point peak that this machine shows beside them.");
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
   if (o.heads % o.kv_heads != 0) {
-    throw UsageError(message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
-                             "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
+    throw UsageError(
+        message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
+                "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
   if (o.wants(What::step)) static_cast<void>(step_config(o));
 

@@ -1,5 +1,5 @@
-// The commands of the program, one file each. Each reads its options, composes the libraries and returns the exit status;
-// errors are thrown and printed by main.
+// The commands of the program, one file each. Each reads its options, composes the libraries and
+// returns the exit status; errors are thrown and printed by main.
 #pragma once
 
 #include "apps/options.h"

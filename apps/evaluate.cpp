@@ -1,10 +1,10 @@
-// ringbolt evaluate: loss, perplexity and accuracy over context lengths, and how far theory says the model reaches.
+// ringbolt evaluate: loss, perplexity and accuracy over context lengths, and how far theory says
+// the model reaches.
 #include <algorithm>
 #include <iostream>
 
 #include "apps/commands.h"
-#include "apps/common_options.h"
-#include "apps/model_options.h"
+#include "apps/evaluate_options.h"
 #include "apps/reach_plot.h"
 #include "apps/results.h"
 #include "apps/train_setup.h"
@@ -19,63 +19,6 @@
 
 namespace ringbolt {
 namespace {
-
-struct EvaluateOptions {
-  ModelOptions model;
-  std::optional<std::string> tokenizer;
-  std::optional<std::string> text;
-  std::optional<std::string> tokens;
-  std::vector<int64_t> context_lengths;
-  int64_t windows = 0;
-  int64_t tokens_per_length = 0;
-  int64_t stride = 0;
-  bool score_overlap = false;
-  int64_t buckets = 4;
-  std::optional<int64_t> bos_id;
-  std::optional<double> pretraining_base;
-  std::optional<int64_t> pretraining_length;
-  std::optional<std::string> plot;
-  std::vector<std::string> compare;
-  DeviceOptions device;
-  OutputOptions out;
-
-  void declare(OptionSet& options);
-};
-
-void EvaluateOptions::declare(OptionSet& options) {
-  model.declare(options);
-  options.group("Text");
-  options.add("text", "FILE", text, "A text file, encoded as one document; - is standard input");
-  options.add("tokens", "FILE", tokens, "Or a token file, made by ringbolt tokenize");
-  options.one_of({"text", "tokens"}, "something must be evaluated");
-  options.add("tokenizer", "FILE|bytes", tokenizer, "For --text: a SentencePiece model, a folder with tokenizer.model, or bytes");
-  options.needs("text", "tokenizer", "text must become tokens");
-  options.add("bos-id", "N", bos_id, "The token that begins each window").by_default("the tokenizer's <s>, else 1");
-  options.group("Protocol");
-  options.add("context-lengths", "LIST", context_lengths, "Tokens of a window, one result each: 128,512,1K").at_least(1)
-      .by_default("the model's context length");
-  options.add("windows", "N", windows, "At most so many windows a length; 0 takes all of the text");
-  options.add("tokens-per-length", "N", tokens_per_length, "Or as many windows as hold so many targets, the same text at every length");
-  options.conflicts("windows", "tokens-per-length", "both say how much text is used");
-  options.add("stride", "N", stride, "Tokens from one window to the next; 0 is the window's length (no overlap)");
-  options.flag("score-overlap", score_overlap, "Overlapping windows score again what an earlier one scored");
-  options.needs("score-overlap", "stride", "without it windows do not overlap");
-  options.add("buckets", "N", buckets, "Parts of a window by position, each with a loss of its own").at_least(1);
-  options.group("Predicted reach");
-  options.add("pretraining-base", "B", pretraining_base, "Rotary base that the model was pre-trained with").above(1)
-      .by_default("the checkpoint's");
-  options.add("pretraining-length", "N", pretraining_length, "Context length that it was pre-trained with").at_least(7)
-      .by_default("the checkpoint's");
-  options.add("plot", "FILE.svg", plot, "Draws loss against context length, the predicted reach marked");
-  options.add("compare", "FILE.json", compare, "Earlier results of evaluate --json, to show and draw beside this one");
-  device.declare(options);
-  out.declare(options);
-  options.example("evaluate --checkpoint run --tokens validation.h5 --context-lengths 128,256,512,1K --tokens-per-length 64K");
-  options.example(
-      "evaluate --checkpoint stories260K.bin --tokenizer tok512.model --text stories.txt --context-lengths 512,1K --windows 32");
-  options.example("evaluate --checkpoint run --tokens validation.h5 --rope-base 1e6 --json large-base.json");
-  options.example("evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot reach.svg");
-}
 
 /// What is evaluated, and the token that begins each window.
 struct EvaluationData {
@@ -93,7 +36,8 @@ EvaluationData open_data(const EvaluateOptions& o) {
     TokenDataset data = TokenDataset::open(*o.tokens);
     if (tokenizer && tokenizer->hash() != data.tokenizer_hash()) {
       throw UsageError(message(concat("--tokenizer is not the one of ", *o.tokens),
-                               concat("that file was made with ", data.tokenizer_name()), "Leave it out, or name that one."));
+                               concat("that file was made with ", data.tokenizer_name()),
+                               "Leave it out, or name that one."));
     }
     return {std::move(data), bos, *o.tokens};
   }
@@ -110,14 +54,17 @@ EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length
   protocol.bos_id = bos_id;
   protocol.buckets = std::min(o.buckets, context_length);
   protocol.windows = o.windows;
-  if (o.tokens_per_length > 0) protocol.windows = std::max<int64_t>(1, o.tokens_per_length / context_length);
+  if (o.tokens_per_length > 0)
+    protocol.windows = std::max<int64_t>(1, o.tokens_per_length / context_length);
   return protocol;
 }
 
 /// Every length is checked before the first is evaluated.
-std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const EvaluationData& data, const ModelConfig& model) {
-  const std::vector<int64_t> lengths =
-      o.context_lengths.empty() ? std::vector<int64_t>{model.max_position_embeddings} : o.context_lengths;
+std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const EvaluationData& data,
+                                              const ModelConfig& model) {
+  const std::vector<int64_t> lengths = o.context_lengths.empty()
+                                           ? std::vector<int64_t>{model.max_position_embeddings}
+                                           : o.context_lengths;
   std::vector<EvaluationProtocol> protocols;
   for (const int64_t length : lengths) {
     protocols.push_back(protocol_for(o, length, data.bos_id));
@@ -127,14 +74,18 @@ std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const Ev
   return protocols;
 }
 
-std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend, LoadedModel& loaded,
-                                      const EvaluationData& data) {
-  const TokenReader read = [&](int64_t begin, std::span<int32_t> out) { data.tokens.read(begin, out); };
+std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend,
+                                      LoadedModel& loaded, const EvaluationData& data) {
+  const TokenReader read = [&](int64_t begin, std::span<int32_t> out) {
+    data.tokens.read(begin, out);
+  };
   std::vector<ContextLoss> results;
   for (const EvaluationProtocol& protocol : protocols_for(o, data, loaded.config())) {
     const int64_t windows = window_count(protocol, data.tokens.tokens());
-    Progress progress("context " + format_count(protocol.context_length), windows, "windows", o.out.progress_output());
-    results.push_back(evaluate_context(backend, loaded.model(), protocol, data.tokens.tokens(), read, loaded.rotary(),
+    Progress progress("context " + format_count(protocol.context_length), windows, "windows",
+                      o.out.progress_output());
+    results.push_back(evaluate_context(backend, loaded.model(), protocol, data.tokens.tokens(),
+                                       read, loaded.rotary(),
                                        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
@@ -145,9 +96,10 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend
 PredictedReach reach_of(const EvaluateOptions& o, const LoadedModel& loaded) {
   const ModelConfig& stored = loaded.stored_config();
   const Json before = pretraining_of(o.model.checkpoint, stored);
-  return predicted_reach(stored.head_dim, o.pretraining_base.value_or(before.at("rope_base").as_real()),
-                         o.pretraining_length.value_or(before.at("context_length").as_integer()), loaded.config().rope_theta,
-                         stored.max_position_embeddings);
+  return predicted_reach(stored.head_dim,
+                         o.pretraining_base.value_or(before.at("rope_base").as_real()),
+                         o.pretraining_length.value_or(before.at("context_length").as_integer()),
+                         loaded.config().rope_theta, stored.max_position_embeddings);
 }
 
 std::string table_of(const std::vector<ContextLoss>& results) {
@@ -157,10 +109,14 @@ std::string table_of(const std::vector<ContextLoss>& results) {
   for (size_t b = 1; b <= buckets; ++b) header.push_back(concat("part ", b));
   Table table(header);
   for (const ContextLoss& r : results) {
-    std::vector<std::string> row{short_size(r.protocol.context_length), format_grouped(r.windows),
-                                 format_grouped(r.total.tokens),        fixed(r.mean(), 4),
-                                 fixed(r.perplexity(), 3),              fixed(100 * r.accuracy(), 2) + "%"};
-    for (const LossSum& b : r.buckets) row.push_back(fixed(b.loss / static_cast<double>(b.tokens), 4));
+    std::vector<std::string> row{short_size(r.protocol.context_length),
+                                 format_grouped(r.windows),
+                                 format_grouped(r.total.tokens),
+                                 fixed(r.mean(), 4),
+                                 fixed(r.perplexity(), 3),
+                                 fixed(100 * r.accuracy(), 2) + "%"};
+    for (const LossSum& b : r.buckets)
+      row.push_back(fixed(b.loss / static_cast<double>(b.tokens), 4));
     table.add_row(row);
   }
   return table.str();
@@ -170,7 +126,10 @@ Json json_of(const ContextLoss& r) {
   Json buckets = Json::array();
   for (const LossSum& b : r.buckets) {
     const auto tokens = static_cast<double>(b.tokens);
-    buckets.push(Json::object().set("loss", b.loss / tokens).set("tokens", b.tokens).set("accuracy", static_cast<double>(b.hits) / tokens));
+    buckets.push(Json::object()
+                     .set("loss", b.loss / tokens)
+                     .set("tokens", b.tokens)
+                     .set("accuracy", static_cast<double>(b.hits) / tokens));
   }
   const EvaluationProtocol& p = r.protocol;
   const int64_t stride = p.stride == 0 ? p.context_length : p.stride;
@@ -192,8 +151,9 @@ std::string branch_name(const PredictedReach& reach) {
 }
 
 /// Everything that the command found out, as --json writes it and --compare reads it.
-Json result_of(const EvaluateOptions& o, const Backend& backend, const LoadedModel& loaded, const EvaluationData& data,
-               const std::vector<ContextLoss>& results, const PredictedReach& reach) {
+Json result_of(const EvaluateOptions& o, const Backend& backend, const LoadedModel& loaded,
+               const EvaluationData& data, const std::vector<ContextLoss>& results,
+               const PredictedReach& reach) {
   Json lengths = Json::array();
   for (const ContextLoss& r : results) lengths.push(json_of(r));
   Json result = begin_result("evaluate");
@@ -218,7 +178,8 @@ std::vector<Json> read_results(const std::vector<std::string>& files) {
     results.push_back(read_json_file(file));
     const Json* command = results.back().find("command");
     if (command == nullptr || *command != Json("evaluate")) {
-      throw UsageError(message(concat("--compare: ", file, " holds no evaluation"), "ringbolt evaluate --json did not write it",
+      throw UsageError(message(concat("--compare: ", file, " holds no evaluation"),
+                               "ringbolt evaluate --json did not write it",
                                "Name a file that it wrote."));
     }
   }
@@ -230,8 +191,10 @@ std::vector<Json> read_results(const std::vector<std::string>& files) {
 int run_evaluate(const Arguments& arguments) {
   EvaluateOptions o;
   OptionSet options("evaluate",
-                    "Loss, perplexity and next-token accuracy for each context length, and for parts of the window by position. "
-                    "By default windows follow one another, each begins with <s>, and all of their tokens are scored.");
+                    "Loss, perplexity and next-token accuracy for each context length, and for "
+                    "parts of the window by position. "
+                    "By default windows follow one another, each begins with <s>, and all of their "
+                    "tokens are scored.");
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
@@ -239,20 +202,23 @@ int run_evaluate(const Arguments& arguments) {
   const std::unique_ptr<Backend> backend = o.device.make_backend();
   LoadedModel loaded(*backend, o.model);
   const EvaluationData data = open_data(o);
-  require_vocabulary(data.description, std::max<int64_t>(data.tokens.vocab_size(), data.bos_id + 1), loaded.config());
+  require_vocabulary(data.description, std::max<int64_t>(data.tokens.vocab_size(), data.bos_id + 1),
+                     loaded.config());
   const std::vector<ContextLoss> results = evaluate_all(o, *backend, loaded, data);
   const PredictedReach reach = reach_of(o, loaded);
 
   if (!json_is_output(o.out.json)) {
     std::cout << loaded.description() << " on " << data.description << "\nrotary base "
-              << format_real(loaded.config().rope_theta) << ", tuned at " << loaded.stored_config().max_position_embeddings
-              << " tokens: predicted reach " << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
+              << format_real(loaded.config().rope_theta) << ", tuned at "
+              << loaded.stored_config().max_position_embeddings << " tokens: predicted reach "
+              << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n\n"
               << table_of(results);
   }
   const Json result = result_of(o, *backend, loaded, data, results, reach);
   compared.push_back(result);
-  if (compared.size() > 1 && !json_is_output(o.out.json)) std::cout << '\n' << comparison_table(compared);
+  if (compared.size() > 1 && !json_is_output(o.out.json))
+    std::cout << '\n' << comparison_table(compared);
   if (o.plot) draw_reach(*o.plot, compared);
   write_result(o.out.json, result);
   return 0;

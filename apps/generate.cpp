@@ -27,35 +27,54 @@ struct GenerateOptions {
 
   void declare(OptionSet& options) {
     model.declare(options);
-    options.add("tokenizer", "FILE|bytes", tokenizer, "A SentencePiece model, a folder with tokenizer.model, or bytes").required();
+    options
+        .add("tokenizer", "FILE|bytes", tokenizer,
+             "A SentencePiece model, a folder with tokenizer.model, or bytes")
+        .required();
     options.group("Text");
     options.add("prompt", "TEXT", prompt, "What the text begins with; nothing begins a new text");
     options.add("prompt-file", "FILE", prompt_file, "The same from a file; - is standard input");
     options.conflicts("prompt", "prompt-file", "there is one prompt");
-    options.add("max-tokens", "N", max_tokens, "Tokens to add; a new text or the end of this one stops earlier").at_least(1);
+    options
+        .add("max-tokens", "N", max_tokens,
+             "Tokens to add; a new text or the end of this one stops earlier")
+        .at_least(1);
     options.group("Sampling");
-    options.add("temperature", "T", sampling.temperature, "Logits are divided by it; 0 always takes the most likely token").at_least(0);
+    options
+        .add("temperature", "T", sampling.temperature,
+             "Logits are divided by it; 0 always takes the most likely token")
+        .at_least(0);
     options.add("top-k", "K", sampling.top_k, "Only the K most likely tokens; 0 allows all");
-    options.add("top-p", "P", sampling.top_p, "Only the most likely tokens that together have this probability").above(0).at_most(1);
+    options
+        .add("top-p", "P", sampling.top_p,
+             "Only the most likely tokens that together have this probability")
+        .above(0)
+        .at_most(1);
     options.add("seed", "N", seed, "Another seed is another text");
     device.declare(options);
     out.declare(options);
-    options.example("generate --checkpoint run --tokenizer bytes --prompt 'Once upon a time' --max-tokens 200");
-    options.example("generate --checkpoint stories260K.bin --tokenizer tok512.model --temperature 0", "always the same text");
-    options.example("generate --checkpoint run --tokenizer bytes --prompt-file book.txt --rope-base 1e6 --max-tokens 100");
+    options.example(
+        "generate --checkpoint run --tokenizer bytes --prompt 'Once upon a time' --max-tokens 200");
+    options.example(
+        "generate --checkpoint stories260K.bin --tokenizer tok512.model --temperature 0",
+        "always the same text");
+    options.example(
+        "generate --checkpoint run --tokenizer bytes --prompt-file book.txt --rope-base 1e6 "
+        "--max-tokens 100");
   }
 };
 
 std::vector<int32_t> prompt_ids(const GenerateOptions& o, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   if (tokenizer.bos_id() >= 0) ids.push_back(tokenizer.bos_id());
-  const std::vector<int32_t> text = o.prompt_file
-                                        ? encode_input(tokenizer, {*o.prompt_file, -1})
-                                        : tokenizer.encode(o.prompt);
+  const std::vector<int32_t> text =
+      o.prompt_file ? encode_input(tokenizer, {*o.prompt_file, -1}) : tokenizer.encode(o.prompt);
   ids.insert(ids.end(), text.begin(), text.end());
   if (ids.empty()) {
-    throw UsageError(message("the prompt is empty", concat("the tokenizer ", tokenizer.name(), " has no <s> to begin with"),
-                             "Give a --prompt."));
+    throw UsageError(
+        message("the prompt is empty",
+                concat("the tokenizer ", tokenizer.name(), " has no <s> to begin with"),
+                "Give a --prompt."));
   }
   return ids;
 }
@@ -101,10 +120,12 @@ int run_generate(const Arguments& arguments) {
   const std::unique_ptr<Backend> backend = o.device.make_backend();
   const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(o.tokenizer);
   LoadedModel loaded(*backend, o.model);
-  require_vocabulary("the tokenizer " + tokenizer->name(), tokenizer->vocab_size(), loaded.config());
+  require_vocabulary("the tokenizer " + tokenizer->name(), tokenizer->vocab_size(),
+                     loaded.config());
   const std::vector<int32_t> prompt = prompt_ids(o, *tokenizer);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  Generator generator(*backend, loaded.model(), o.model.dtype, loaded.rotary(), prompt_tokens + o.max_tokens);
+  Generator generator(*backend, loaded.model(), o.model.dtype, loaded.rotary(),
+                      prompt_tokens + o.max_tokens);
 
   TextStream stream(*tokenizer, !json_is_output(o.out.json));
   for (const int32_t id : prompt) stream.push(id);
@@ -121,10 +142,12 @@ int run_generate(const Arguments& arguments) {
   stream.finish();
   const double seconds = seconds_since(begin);
   const auto generated = static_cast<int64_t>(ids.size());
-  const double rate = generated > 1 ? static_cast<double>(generated - 1) / (seconds - first_token_seconds) : 0;
+  const double rate =
+      generated > 1 ? static_cast<double>(generated - 1) / (seconds - first_token_seconds) : 0;
   if (o.out.progress != ProgressChoice::none) {
-    std::cerr << "prompt of " << prompt_tokens << " tokens in " << format_duration(first_token_seconds) << ", then "
-              << generated << " tokens at " << format_rate(rate) << " tokens/s\n";
+    std::cerr << "prompt of " << prompt_tokens << " tokens in "
+              << format_duration(first_token_seconds) << ", then " << generated << " tokens at "
+              << format_rate(rate) << " tokens/s\n";
   }
   Json result = begin_result("generate");
   result.set("checkpoint", o.model.checkpoint)

@@ -35,7 +35,9 @@ class Facts {
     json_.set(key, std::move(value));
   }
   void add(const std::string& name, const std::string& value) { add(name, value, value); }
-  void add_count(const std::string& name, int64_t value) { add(name, value, format_grouped(value)); }
+  void add_count(const std::string& name, int64_t value) {
+    add(name, value, format_grouped(value));
+  }
   void add_hidden(const std::string& key, Json value) { json_.set(key, std::move(value)); }
 
   const std::string& text() const { return text_; }
@@ -49,7 +51,8 @@ class Facts {
 void describe_build(Facts& facts) {
   const BuildInfo& build = build_info();
   facts.add("version", build.version);
-  facts.add("commit", build.commit + (build.modified ? " (with changes that are in no commit)" : ""));
+  facts.add("commit",
+            build.commit + (build.modified ? " (with changes that are in no commit)" : ""));
   facts.add("compiler", concat(build.compiler, ", ", build.build_type));
   facts.add("flags", build.flags);
   if (!build.sanitizers.empty()) facts.add("sanitizers", build.sanitizers);
@@ -74,26 +77,33 @@ void describe_devices(Facts& facts, const DeviceOptions& device) {
     sets.push(cpu::name_of(isa));
     shown += (shown.empty() ? "" : ", ") + cpu::name_of(isa);
   }
-  facts.add("instruction sets", sets, concat(shown, " (used: ", cpu::name_of(cpu::choose_isa()), ")"));
+  facts.add("instruction sets", sets,
+            concat(shown, " (used: ", cpu::name_of(cpu::choose_isa()), ")"));
   facts.add_count("cores", std::thread::hardware_concurrency());
-  const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
+  const int64_t bytes =
+      static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
   facts.add("memory", bytes, format_bytes(bytes));
 }
 
 void describe_model(Facts& facts, const ModelConfig& model) {
   facts.add_count("parameters", model.parameter_count());
   facts.add_count("layers", model.num_hidden_layers);
-  facts.add("hidden size", model.hidden_size, concat(model.hidden_size, ", feed-forward ", model.intermediate_size));
+  facts.add("hidden size", model.hidden_size,
+            concat(model.hidden_size, ", feed-forward ", model.intermediate_size));
   facts.add("heads", model.num_attention_heads,
-            concat(model.num_attention_heads, " of dimension ", model.head_dim, ", ", model.num_key_value_heads,
-                   " for keys and values"));
+            concat(model.num_attention_heads, " of dimension ", model.head_dim, ", ",
+                   model.num_key_value_heads, " for keys and values"));
   facts.add("vocabulary", model.vocab_size,
-            concat(format_grouped(model.vocab_size), model.tie_word_embeddings ? ", head tied to the embedding" : ""));
+            concat(format_grouped(model.vocab_size),
+                   model.tie_word_embeddings ? ", head tied to the embedding" : ""));
   facts.add_count("context length", model.max_position_embeddings);
   const bool halves = model.rotary_pairing == RotaryPairing::half_split;
-  facts.add("rotary base", model.rope_theta,
-            concat(format_real(model.rope_theta), halves ? ", half-split pairs" : ", interleaved pairs",
-                   model.rope_linear_factor == 1 ? "" : ", positions divided by " + format_real(model.rope_linear_factor)));
+  facts.add(
+      "rotary base", model.rope_theta,
+      concat(format_real(model.rope_theta), halves ? ", half-split pairs" : ", interleaved pairs",
+             model.rope_linear_factor == 1
+                 ? ""
+                 : ", positions divided by " + format_real(model.rope_linear_factor)));
   facts.add_hidden("model", to_json(model));
 }
 
@@ -111,8 +121,8 @@ void describe_tensors(Facts& facts, const CheckpointReader& checkpoint) {
     bytes += shape.elements() * size_of(checkpoint.dtype(name));
   }
   facts.add("tensors", tensors,
-            concat(format_grouped(static_cast<int64_t>(tensors.size())), ", ", format_bytes(bytes), " in ",
-                   checkpoint.shards(), checkpoint.shards() == 1 ? " shard" : " shards"));
+            concat(format_grouped(static_cast<int64_t>(tensors.size())), ", ", format_bytes(bytes),
+                   " in ", checkpoint.shards(), checkpoint.shards() == 1 ? " shard" : " shards"));
 }
 
 void describe_checkpoint(Facts& facts, const std::string& path) {
@@ -135,7 +145,8 @@ void describe_tokens(Facts& facts, const std::string& path) {
   facts.add("tokenizer", concat(data.tokenizer_name(), ", hash ", data.tokenizer_hash()));
   facts.add("written by", data.build());
   int64_t longest = 0;
-  for (size_t i = 1; i < data.offsets().size(); ++i) longest = std::max(longest, data.offsets()[i] - data.offsets()[i - 1]);
+  for (size_t i = 1; i < data.offsets().size(); ++i)
+    longest = std::max(longest, data.offsets()[i] - data.offsets()[i - 1]);
   facts.add("longest document", longest, format_grouped(longest) + " tokens");
 }
 
@@ -145,11 +156,13 @@ void describe_path(Facts& facts, const std::string& path) {
     const std::vector<FoundCheckpoint> found = find_checkpoints(path);
     if (!found.empty()) {
       describe_checkpoint(facts, found.back().folder);
-      facts.add("checkpoints", static_cast<int64_t>(found.size()), concat(found.size(), " in ", path));
+      facts.add("checkpoints", static_cast<int64_t>(found.size()),
+                concat(found.size(), " in ", path));
       return;
     }
-    throw IoError(message(concat("cannot describe ", path), "the folder has no index.h5 and no checkpoint-… folder",
-                          "Name a checkpoint, a run's folder, a token file, or a llama2.c .bin file."));
+    throw IoError(message(
+        concat("cannot describe ", path), "the folder has no index.h5 and no checkpoint-… folder",
+        "Name a checkpoint, a run's folder, a token file, or a llama2.c .bin file."));
   }
   if (fs::path(path).extension() == ".h5") {
     const std::string format = hdf5::File::stamp_of(path).format;
@@ -167,7 +180,8 @@ int run_info(const Arguments& arguments) {
   std::vector<std::string> paths;
   DeviceOptions device;
   OutputOptions out;
-  OptionSet options("info", "Shows the build, the libraries and the devices, or, for each PATH, what it holds.");
+  OptionSet options(
+      "info", "Shows the build, the libraries and the devices, or, for each PATH, what it holds.");
   options.group("What");
   options.add("path", "PATH", paths, "Checkpoints, runs, token files, llama2.c .bin files");
   options.positional("path");

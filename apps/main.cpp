@@ -1,4 +1,5 @@
-// The program: finds the command, runs it, and turns what it throws into one line and an exit status.
+// The program: finds the command, runs it, and turns what it throws into one line and an exit
+// status.
 #include <algorithm>
 #include <array>
 #include <exception>
@@ -26,8 +27,10 @@ struct Command {
 
 constexpr std::array kCommands{
     Command{"tokenize", "turn text files into a token file", ringbolt::run_tokenize},
-    Command{"train", "train a model, or fine-tune one at a context length and rotary base", ringbolt::run_train},
-    Command{"evaluate", "loss, perplexity and accuracy over context lengths", ringbolt::run_evaluate},
+    Command{"train", "train a model, or fine-tune one at a context length and rotary base",
+            ringbolt::run_train},
+    Command{"evaluate", "loss, perplexity and accuracy over context lengths",
+            ringbolt::run_evaluate},
     Command{"generate", "continue a prompt", ringbolt::run_generate},
     Command{"bench", "measure this machine against its peak", ringbolt::run_bench},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info},
@@ -37,13 +40,16 @@ enum ExitStatus { kOk = 0, kInternal = 1, kUsage = 2, kFile = 3, kOther = 4 };
 
 void print_help(std::ostream& out) {
   out << "Usage: ringbolt COMMAND [options]\n\n"
-         "Fine-tunes and runs RoPE language models, and measures how far they reach.\n\nCommands:\n";
+         "Fine-tunes and runs RoPE language models, and measures how far they "
+         "reach.\n\nCommands:\n";
   for (const Command& command : kCommands) {
     const std::string name = command.name;
     out << "  " << name << std::string(12 - name.size(), ' ') << command.summary << '\n';
   }
-  out << "\nringbolt COMMAND --help shows the options of one, with examples. ringbolt --version prints the version.\n"
-         "Exit status: 0 done, 2 wrong options, 3 a file, 4 numbers or device, 1 a defect of Ringbolt.\n";
+  out << "\nringbolt COMMAND --help shows the options of one, with examples. ringbolt --version "
+         "prints the version.\n"
+         "Exit status: 0 done, 2 wrong options, 3 a file, 4 numbers or device, 1 a defect of "
+         "Ringbolt.\n";
 }
 
 int run_command(const std::string& name, const Arguments& arguments) {
@@ -56,8 +62,9 @@ int run_command(const std::string& name, const Arguments& arguments) {
     return all;
   }();
   const std::string nearest = ringbolt::nearest_name(name, names);
-  throw ringbolt::UsageError(message(concat("unknown command '", name, "'"), "ringbolt has none of that name",
-                                     nearest.empty() ? "See ringbolt --help." : concat("Did you mean ", nearest, "?")));
+  throw ringbolt::UsageError(
+      message(concat("unknown command '", name, "'"), "ringbolt has none of that name",
+              nearest.empty() ? "See ringbolt --help." : concat("Did you mean ", nearest, "?")));
 }
 
 int run(const Arguments& words) {
@@ -77,9 +84,9 @@ int run(const Arguments& words) {
 /// The message on one line, whatever a library put into it.
 void print_error(const Arguments& words, std::string text) {
   std::replace(text.begin(), text.end(), '\n', ' ');
-  const bool has_command = std::any_of(kCommands.begin(), kCommands.end(), [&](const Command& command) {
-    return !words.empty() && words.front() == command.name;
-  });
+  const bool has_command = std::any_of(
+      kCommands.begin(), kCommands.end(),
+      [&](const Command& command) { return !words.empty() && words.front() == command.name; });
   std::cerr << "ringbolt" << (has_command ? " " + words.front() : "") << ": " << text << std::endl;
 }
 
@@ -88,7 +95,8 @@ int run_and_report(const Arguments& words) {
     const int status = run(words);
     std::cout.flush();
     if (!std::cout) {
-      throw ringbolt::IoError(message("cannot write the result", "standard output is full or closed",
+      throw ringbolt::IoError(message("cannot write the result",
+                                      "standard output is full or closed",
                                       "Check the disk, or where the output is piped to."));
     }
     return status;
@@ -102,8 +110,10 @@ int run_and_report(const Arguments& words) {
     print_error(words, error.what());
     return kOther;
   } catch (const std::bad_alloc&) {
-    print_error(words, message("out of memory", "an allocation on the host failed",
-                               "Try a shorter context, a smaller batch, or a recompute policy that saves less."));
+    print_error(
+        words,
+        message("out of memory", "an allocation on the host failed",
+                "Try a shorter context, a smaller batch, or a recompute policy that saves less."));
     return kOther;
   } catch (const std::exception& error) {
     print_error(words, concat("internal error: ", error.what()));
@@ -113,4 +123,6 @@ int run_and_report(const Arguments& words) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_and_report(Arguments(argv + std::min(argc, 1), argv + argc)); }
+int main(int argc, char** argv) {
+  return run_and_report(Arguments(argv + std::min(argc, 1), argv + argc));
+}

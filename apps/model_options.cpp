@@ -16,8 +16,12 @@ ModelConfig with_rope(ModelConfig config, const RopeOptions& rope) {
 }  // namespace
 
 void RopeOptions::declare(OptionSet& options) {
-  options.add("rope-base", "B", base, "Rotary base (theta), for example 1e6").above(1).by_default("the checkpoint's");
-  options.add("rope-linear-factor", "F", linear_factor, "Positions are divided by it (linear scaling)").at_least(1)
+  options.add("rope-base", "B", base, "Rotary base (theta), for example 1e6")
+      .above(1)
+      .by_default("the checkpoint's");
+  options
+      .add("rope-linear-factor", "F", linear_factor, "Positions are divided by it (linear scaling)")
+      .at_least(1)
       .by_default("the checkpoint's");
 }
 
@@ -28,25 +32,32 @@ void RopeOptions::apply(ModelConfig& config) const {
 
 void ModelOptions::declare(OptionSet& options) {
   options.group("Model");
-  options.add("checkpoint", "PATH", checkpoint,
-              "A checkpoint's folder, a run's folder (its newest checkpoint), or a llama2.c .bin file").required();
-  options.choice<DType>("dtype", dtype, {{"f32", DType::f32}, {"bf16", DType::bf16}}, "Type of weights and activations");
+  options
+      .add("checkpoint", "PATH", checkpoint,
+           "A checkpoint's folder, a run's folder (its newest checkpoint), or a llama2.c .bin file")
+      .required();
+  options.choice<DType>("dtype", dtype, {{"f32", DType::f32}, {"bf16", DType::bf16}},
+                        "Type of weights and activations");
   rope.declare(options);
 }
 
 LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options)
     : backend_(backend),
       source_(open_weights(options.checkpoint)),
-      parameters_(backend, with_rope(source_->config(), options.rope), options.dtype, StorePurpose::inference),
+      parameters_(backend, with_rope(source_->config(), options.rope), options.dtype,
+                  StorePurpose::inference),
       model_(backend, parameters_) {
   frequencies_ = frequencies_of(config());
-  load_weights(backend, parameters_, [this](const std::string& name, int64_t first, std::span<float> values) {
-    source_->read(name, first, values);
-  });
+  load_weights(backend, parameters_,
+               [this](const std::string& name, int64_t first, std::span<float> values) {
+                 source_->read(name, first, values);
+               });
 }
 
 RotaryTables LoadedModel::rotary() const {
-  return [this](std::span<const int64_t> positions) { return make_rotary_table(backend_, frequencies_, positions); };
+  return [this](std::span<const int64_t> positions) {
+    return make_rotary_table(backend_, frequencies_, positions);
+  };
 }
 
 void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model) {

@@ -1,4 +1,5 @@
-// Options that say which model runs and how its positions turn into angles; and the model itself, loaded.
+// Options that say which model runs and how its positions turn into angles; and the model itself,
+// loaded.
 #pragma once
 
 #include <memory>
@@ -58,7 +59,8 @@ class LoadedModel {
   Transformer model_;
 };
 
-/// Throws: UsageError where `vocab_size` ids do not fit the model. `what` has them: "the tokenizer bytes".
+/// Throws: UsageError where `vocab_size` ids do not fit the model. `what` has them: "the tokenizer
+/// bytes".
 void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model);
 
 }  // namespace ringbolt

@@ -20,13 +20,15 @@ constexpr const char* kVariablePrefix = "RINGBOLT_";
 
 std::string option_of_variable(const std::string& variable) {
   std::string name = variable.substr(std::string(kVariablePrefix).size());
-  for (char& c : name) c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : name)
+    c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return name;
 }
 
 std::string variable_of_option(const std::string& option) {
   std::string name = kVariablePrefix;
-  for (const char c : option) name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (const char c : option)
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return name;
 }
 
@@ -56,7 +58,9 @@ std::string joined(const std::vector<std::string>& words, const char* separator)
 /// A flag that stands alone means on. (An implicit value would swallow the next word.)
 Arguments with_flags_on(const std::deque<Option>& options, Arguments arguments) {
   for (std::string& word : arguments) {
-    const auto is_named = [&](const Option& o) { return o.kind == OptionKind::flag && word == "--" + o.name; };
+    const auto is_named = [&](const Option& o) {
+      return o.kind == OptionKind::flag && word == "--" + o.name;
+    };
     if (std::any_of(options.begin(), options.end(), is_named)) word += "=on";
   }
   return arguments;
@@ -74,26 +78,33 @@ po::parsed_options from_variables(const po::options_description& description) {
     const bool known = name != "help" && description.find_nothrow(name, false) != nullptr;
     return known ? name : "";
   };
-  po::parsed_options parsed = po::parse_environment(description, boost::function1<std::string, std::string>(mapped));
-  const auto is_unset = [](const po::option& option) { return option.value.empty() || option.value.front().empty(); };
-  parsed.options.erase(std::remove_if(parsed.options.begin(), parsed.options.end(), is_unset), parsed.options.end());
+  po::parsed_options parsed =
+      po::parse_environment(description, boost::function1<std::string, std::string>(mapped));
+  const auto is_unset = [](const po::option& option) {
+    return option.value.empty() || option.value.front().empty();
+  };
+  parsed.options.erase(std::remove_if(parsed.options.begin(), parsed.options.end(), is_unset),
+                       parsed.options.end());
   return parsed;
 }
 
 [[noreturn]] void bad_file(const std::string& file, const std::string& why) {
   throw UsageError(message(concat("cannot read the options in ", file), why,
-                           "Write lines of 'name = value', or, in a file that ends in .json, an object of names and values."));
+                           "Write lines of 'name = value', or, in a file that ends in .json, an "
+                           "object of names and values."));
 }
 
 po::parsed_options from_file(const std::string& file, const po::options_description& description) {
   if (file.ends_with(".json")) {
     po::parsed_options parsed(&description);
-    for (const JsonOption& entry : read_json_options(file)) parsed.options.emplace_back(entry.name, entry.words);
+    for (const JsonOption& entry : read_json_options(file))
+      parsed.options.emplace_back(entry.name, entry.words);
     return parsed;
   }
   std::ifstream in(file);
   if (!in) {
-    throw IoError(message(concat("cannot open ", file), "--config names it, and it is not there or not readable",
+    throw IoError(message(concat("cannot open ", file),
+                          "--config names it, and it is not there or not readable",
                           "Check the path."));
   }
   try {
@@ -104,15 +115,16 @@ po::parsed_options from_file(const std::string& file, const po::options_descript
 }
 
 UsageError no_value(const std::string& option, const std::string& command) {
-  return UsageError(
-      message(concat(option, " has no value"), "a value must follow it", concat("See ringbolt ", command, " --help.")));
+  return UsageError(message(concat(option, " has no value"), "a value must follow it",
+                            concat("See ringbolt ", command, " --help.")));
 }
 
 /// Boost's errors in our grammar.
 [[noreturn]] void rethrow_syntax(const po::error& error, const std::string& command) {
   const std::string see = concat("See ringbolt ", command, " --help.");
   if (const auto* twice = dynamic_cast<const po::multiple_occurrences*>(&error)) {
-    throw UsageError(message(concat(twice->get_option_name(), " is given twice"), "it takes one value", "Give it once."));
+    throw UsageError(message(concat(twice->get_option_name(), " is given twice"),
+                             "it takes one value", "Give it once."));
   }
   if (const auto* syntax = dynamic_cast<const po::invalid_command_line_syntax*>(&error)) {
     std::string name = syntax->get_option_name();
@@ -124,7 +136,8 @@ UsageError no_value(const std::string& option, const std::string& command) {
 
 }  // namespace
 
-void OptionSet::unknown(const std::string& shown, const std::string& name, const std::string& where) const {
+void OptionSet::unknown(const std::string& shown, const std::string& name,
+                        const std::string& where) const {
   const std::string nearest = nearest_name(name, names());
   throw UsageError(message(concat("unknown option '", shown, "'"), where,
                            nearest.empty() ? concat("See ringbolt ", command_, " --help.")
@@ -135,7 +148,8 @@ void OptionSet::read_sources(const Arguments& arguments) {
   const po::options_description description = described(options_);
   po::variables_map values;
   // What is stored first stays; a name that turns up after a store came from it.
-  const auto store = [&](const po::parsed_options& parsed, OptionSource source, const auto& origin) {
+  const auto store = [&](const po::parsed_options& parsed, OptionSource source,
+                         const auto& origin) {
     po::store(parsed, values);
     for (Option& option : options_) {
       if (option.is_given() || values.count(option.name) == 0) continue;
@@ -146,18 +160,22 @@ void OptionSet::read_sources(const Arguments& arguments) {
 
   const std::string where = concat("ringbolt ", command_, " has none of that name");
   const auto flag_of = [](const std::string& name) { return "--" + name; };
-  const int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
+  const int style = po::command_line_style::allow_long |
+                    po::command_line_style::long_allow_adjacent |
                     po::command_line_style::long_allow_next;
   po::positional_options_description positions;
   if (!positional_.empty()) positions.add(positional_.c_str(), -1);
   try {
     po::command_line_parser parser(with_flags_on(options_, arguments));
-    const po::parsed_options parsed = parser.options(description).positional(positions).style(style).run();
+    const po::parsed_options parsed =
+        parser.options(description).positional(positions).style(style).run();
     for (const po::option& option : parsed.options) {
       for (const std::string& word : option.value) {
-        const bool looks_like_option = option.position_key >= 0 && word.size() > 1 && word.front() == '-';
+        const bool looks_like_option =
+            option.position_key >= 0 && word.size() > 1 && word.front() == '-';
         if (looks_like_option) unknown(word, word.substr(word.find_first_not_of('-')), where);
-        const bool names_another = word.starts_with("--") && description.find_nothrow(word.substr(2), false) != nullptr;
+        const bool names_another =
+            word.starts_with("--") && description.find_nothrow(word.substr(2), false) != nullptr;
         if (names_another) throw no_value("--" + option.string_key, command_);
       }
     }
@@ -186,13 +204,15 @@ void OptionSet::read_sources(const Arguments& arguments) {
     po::parsed_options parsed = from_file(*config_file_, description);
     for (po::option& option : parsed.options) {
       const std::string& name = option.string_key;
-      const bool known = name != "help" && name != "config" && description.find_nothrow(name, false) != nullptr;
+      const bool known =
+          name != "help" && name != "config" && description.find_nothrow(name, false) != nullptr;
       if (!known) unknown(name, name, concat("it stands in ", *config_file_, "; ", where));
       const Option& declared = find(name);
       if (declared.is_list && !declared.takes_many) option.value = {joined(option.value, ",")};
     }
     try {
-      store(parsed, OptionSource::config_file, [&](const std::string& name) { return *config_file_ + ": " + name; });
+      store(parsed, OptionSource::config_file,
+            [&](const std::string& name) { return *config_file_ + ": " + name; });
     } catch (const po::error& error) {
       bad_file(*config_file_, error.what());
     }
@@ -206,7 +226,8 @@ void OptionSet::read_sources(const Arguments& arguments) {
 
 void OptionSet::check_together() const {
   const std::string see = concat("See ringbolt ", command_, " --help.");
-  // A default that is merely repeated contradicts nothing, so that a stored set of options can be read back.
+  // A default that is merely repeated contradicts nothing, so that a stored set of options can be
+  // read back.
   const auto stands_out = [&](const std::string& name) {
     const Option& option = find(name);
     if (!option.is_given()) return false;
@@ -215,8 +236,9 @@ void OptionSet::check_together() const {
   };
   for (const Conflict& rule : conflicts_) {
     if (!stands_out(rule.a) || !stands_out(rule.b)) continue;
-    throw UsageError(message(concat(find(rule.a).origin, " and ", find(rule.b).origin, " contradict each other"), rule.why,
-                             "Give one of them."));
+    throw UsageError(
+        message(concat(find(rule.a).origin, " and ", find(rule.b).origin, " contradict each other"),
+                rule.why, "Give one of them."));
   }
   for (const OneOf& rule : one_of_) {
     std::string any;
@@ -227,7 +249,8 @@ void OptionSet::check_together() const {
     }
     if (given.empty()) throw UsageError(message(concat(any, " is missing"), rule.why, see));
     if (given.size() == 1) continue;
-    throw UsageError(message(concat(given[0], " and ", given[1], " contradict each other"), rule.why, "Give one of them."));
+    throw UsageError(message(concat(given[0], " and ", given[1], " contradict each other"),
+                             rule.why, "Give one of them."));
   }
   for (const Option& option : options_) {
     if (!option.is_required || option.is_given()) continue;
@@ -237,12 +260,15 @@ void OptionSet::check_together() const {
   }
   for (const Conflict& rule : needs_) {
     if (!stands_out(rule.a) || find(rule.b).is_given()) continue;
-    throw UsageError(message(concat(find(rule.a).origin, " needs --", rule.b), rule.why, concat("Add --", rule.b, ".")));
+    throw UsageError(message(concat(find(rule.a).origin, " needs --", rule.b), rule.why,
+                             concat("Add --", rule.b, ".")));
   }
 }
 
 bool OptionSet::parse(const Arguments& arguments, std::ostream& out) {
-  const auto asks_for_help = [](const std::string& word) { return word == "--help" || word == "-h"; };
+  const auto asks_for_help = [](const std::string& word) {
+    return word == "--help" || word == "-h";
+  };
   if (std::any_of(arguments.begin(), arguments.end(), asks_for_help)) {
     out << help();
     return false;

@@ -1,4 +1,5 @@
-// The options of one command: declared once, read from the command line, a --config file and RINGBOLT_* variables.
+// The options of one command: declared once, read from the command line, a --config file and
+// RINGBOLT_* variables.
 //
 // A declaration binds a name to a variable that already holds the default:
 //
@@ -7,8 +8,9 @@
 //     options.add("steps", "N", settings.steps, "Optimizer steps").required().at_least(1);
 //     if (!options.parse(arguments, std::cout)) return 0;   // --help was asked for and printed
 //
-// Precedence: command line, then the file, then RINGBOLT_STEPS and the like, then the default. Every error is a
-// UsageError of one line that names the option and where its value came from. The only door to Boost.Program_options.
+// Precedence: command line, then the file, then RINGBOLT_STEPS and the like, then the default.
+// Every error is a UsageError of one line that names the option and where its value came from. The
+// only door to Boost.Program_options.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +36,8 @@ struct Option {
   std::string help;
   std::string group;
   OptionKind kind = OptionKind::text;
-  bool is_list = false;         ///< counts and reals are listed with commas
-  bool takes_many = false;      ///< several words or several occurrences (paths)
+  bool is_list = false;     ///< counts and reals are listed with commas
+  bool takes_many = false;  ///< several words or several occurrences (paths)
   bool is_required = false;
   std::string default_note;     ///< what --help says of a default that is decided later
   std::optional<double> least;  ///< inclusive bounds of every number in it
@@ -72,28 +74,31 @@ class OptionSet {
   /// Options declared from here on stand under this title in --help.
   void group(std::string title);
 
-  OptionHandle add(const std::string& name, const std::string& value_name, std::string& target, const std::string& help);
-  OptionHandle add(const std::string& name, const std::string& value_name, std::optional<std::string>& target,
+  OptionHandle add(const std::string& name, const std::string& value_name, std::string& target,
                    const std::string& help);
+  OptionHandle add(const std::string& name, const std::string& value_name,
+                   std::optional<std::string>& target, const std::string& help);
   /// Counts: 4096, 16K, 1M. Not negative.
-  OptionHandle add(const std::string& name, const std::string& value_name, int64_t& target, const std::string& help);
-  OptionHandle add(const std::string& name, const std::string& value_name, std::optional<int64_t>& target,
+  OptionHandle add(const std::string& name, const std::string& value_name, int64_t& target,
                    const std::string& help);
-  OptionHandle add(const std::string& name, const std::string& value_name, double& target, const std::string& help);
-  OptionHandle add(const std::string& name, const std::string& value_name, std::optional<double>& target,
+  OptionHandle add(const std::string& name, const std::string& value_name,
+                   std::optional<int64_t>& target, const std::string& help);
+  OptionHandle add(const std::string& name, const std::string& value_name, double& target,
                    const std::string& help);
+  OptionHandle add(const std::string& name, const std::string& value_name,
+                   std::optional<double>& target, const std::string& help);
   /// Counts between commas: 128,512,1K.
-  OptionHandle add(const std::string& name, const std::string& value_name, std::vector<int64_t>& target,
-                   const std::string& help);
+  OptionHandle add(const std::string& name, const std::string& value_name,
+                   std::vector<int64_t>& target, const std::string& help);
   /// Several words, or the option several times.
-  OptionHandle add(const std::string& name, const std::string& value_name, std::vector<std::string>& target,
-                   const std::string& help);
+  OptionHandle add(const std::string& name, const std::string& value_name,
+                   std::vector<std::string>& target, const std::string& help);
   /// --name, --name=off; "name = on" in a file.
   OptionHandle flag(const std::string& name, bool& target, const std::string& help);
   /// One of the given words; errors list them.
   template <class E>
-  OptionHandle choice(const std::string& name, E& target, std::vector<std::pair<std::string, E>> choices,
-                      const std::string& help);
+  OptionHandle choice(const std::string& name, E& target,
+                      std::vector<std::pair<std::string, E>> choices, const std::string& help);
 
   /// Words without an option's name go to this list option.
   void positional(const std::string& name);
@@ -103,21 +108,24 @@ class OptionSet {
   void one_of(std::vector<std::string> names, const std::string& why);
   /// `name` is only given together with `needed`, because …
   void needs(const std::string& name, const std::string& needed, const std::string& why);
-  /// A stored set of options (resolved_json) that fills what no source gave. `file` is asked when the others are read.
+  /// A stored set of options (resolved_json) that fills what no source gave. `file` is asked when
+  /// the others are read.
   void fall_back_on(std::function<std::optional<std::string>()> file);
   /// A line of the Examples section of --help, without the leading "ringbolt".
   void example(std::string line, std::string comment = "");
 
-  /// Reads all sources into the bound variables. False where --help was asked for; then `out` has it and nothing was
-  /// read. Throws: UsageError for the first thing wrong, IoError where the configuration file cannot be read.
+  /// Reads all sources into the bound variables. False where --help was asked for; then `out` has
+  /// it and nothing was read. Throws: UsageError for the first thing wrong, IoError where the
+  /// configuration file cannot be read.
   [[nodiscard]] bool parse(const Arguments& arguments, std::ostream& out);
 
   bool is_given(const std::string& name) const;
-  /// Every option that has a value, but the excluded ones, as a JSON object; saved to a file it is a --config file that
-  /// repeats the run.
+  /// Every option that has a value, but the excluded ones, as a JSON object; saved to a file it is
+  /// a --config file that repeats the run.
   std::string resolved_json(const std::vector<std::string>& excluded = {}) const;
   /// The names of those of these options whose values differ from the ones in a stored set.
-  std::vector<std::string> changed_since(const std::string& stored_file, const std::vector<std::string>& names) const;
+  std::vector<std::string> changed_since(const std::string& stored_file,
+                                         const std::vector<std::string>& names) const;
   std::string help() const;
   const std::string& command() const { return command_; }
 
@@ -136,16 +144,19 @@ class OptionSet {
     std::string comment;
   };
 
-  Option& declare(const std::string& name, const std::string& value_name, const std::string& help, OptionKind kind);
-  OptionHandle declare_choice(const std::string& name, const std::vector<std::string>& words, const std::string& help,
-                              std::function<void(size_t)> choose, std::function<size_t()> chosen);
+  Option& declare(const std::string& name, const std::string& value_name, const std::string& help,
+                  OptionKind kind);
+  OptionHandle declare_choice(const std::string& name, const std::vector<std::string>& words,
+                              const std::string& help, std::function<void(size_t)> choose,
+                              std::function<size_t()> chosen);
   Option& find(const std::string& name);
   const Option& find(const std::string& name) const;
   std::vector<std::string> names() const;
   void read_sources(const Arguments& arguments);
   void read_stored();
   void check_together() const;
-  [[noreturn]] void unknown(const std::string& shown, const std::string& name, const std::string& where) const;
+  [[noreturn]] void unknown(const std::string& shown, const std::string& name,
+                            const std::string& where) const;
 
   std::string command_;
   std::string description_;
@@ -161,7 +172,8 @@ class OptionSet {
 };
 
 template <class E>
-OptionHandle OptionSet::choice(const std::string& name, E& target, std::vector<std::pair<std::string, E>> choices,
+OptionHandle OptionSet::choice(const std::string& name, E& target,
+                               std::vector<std::pair<std::string, E>> choices,
                                const std::string& help) {
   std::vector<std::string> words;
   for (const auto& [word, value] : choices) words.push_back(word);

@@ -22,27 +22,32 @@ auto read_as(const Option& option, const std::string& word, const Parse& parse) 
 }
 
 std::string shown_number(const Option& option, double value) {
-  return option.kind == OptionKind::count ? format_count(static_cast<int64_t>(value)) : format_real(value);
+  return option.kind == OptionKind::count ? format_count(static_cast<int64_t>(value))
+                                          : format_real(value);
 }
 
 void check_range(const Option& option, double value) {
   std::string wanted;
-  if (option.least && value < *option.least) wanted = "at least " + shown_number(option, *option.least);
+  if (option.least && value < *option.least)
+    wanted = "at least " + shown_number(option, *option.least);
   if (option.most && value > *option.most) wanted = "at most " + shown_number(option, *option.most);
-  if (option.above && !(value > *option.above)) wanted = "above " + shown_number(option, *option.above);
+  if (option.above && !(value > *option.above))
+    wanted = "above " + shown_number(option, *option.above);
   if (wanted.empty()) return;
   throw UsageError(message(concat(option.origin, " cannot be ", shown_number(option, value)),
                            concat("it must be ", wanted), concat("Give ", wanted, ".")));
 }
 
 int64_t count_of(const Option& option, const std::string& word) {
-  const int64_t count = read_as(option, word, [](const std::string& text) { return parse_count(text); });
+  const int64_t count =
+      read_as(option, word, [](const std::string& text) { return parse_count(text); });
   check_range(option, static_cast<double>(count));
   return count;
 }
 
 double real_of(const Option& option, const std::string& word) {
-  const double real = read_as(option, word, [](const std::string& text) { return parse_real(text); });
+  const double real =
+      read_as(option, word, [](const std::string& text) { return parse_real(text); });
   check_range(option, real);
   return real;
 }
@@ -84,8 +89,8 @@ OptionSet::OptionSet(std::string command, std::string description)
 
 void OptionSet::group(std::string title) { group_ = std::move(title); }
 
-Option& OptionSet::declare(const std::string& name, const std::string& value_name, const std::string& help,
-                           OptionKind kind) {
+Option& OptionSet::declare(const std::string& name, const std::string& value_name,
+                           const std::string& help, OptionKind kind) {
   Option& option = options_.emplace_back();
   option.name = name;
   option.value_name = value_name;
@@ -95,16 +100,16 @@ Option& OptionSet::declare(const std::string& name, const std::string& value_nam
   return option;
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::string& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::string& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::text);
   option.assign = [&target](const Option&, const Words& words) { target = only(words); };
   option.show = [&target] { return target.empty() ? Words{} : Words{target}; };
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::optional<std::string>& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::optional<std::string>& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::text);
   option.assign = [&target](const Option&, const Words& words) { target = only(words); };
   option.show = [&target] { return target ? Words{*target} : Words{}; };
@@ -114,15 +119,19 @@ OptionHandle OptionSet::add(const std::string& name, const std::string& value_na
 OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, int64_t& target,
                             const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::count);
-  option.assign = [&target](const Option& self, const Words& words) { target = count_of(self, only(words)); };
+  option.assign = [&target](const Option& self, const Words& words) {
+    target = count_of(self, only(words));
+  };
   option.show = [&target] { return Words{format_count(target)}; };
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::optional<int64_t>& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::optional<int64_t>& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::count);
-  option.assign = [&target](const Option& self, const Words& words) { target = count_of(self, only(words)); };
+  option.assign = [&target](const Option& self, const Words& words) {
+    target = count_of(self, only(words));
+  };
   option.show = [&target] { return target ? Words{format_count(*target)} : Words{}; };
   return OptionHandle(option);
 }
@@ -130,27 +139,32 @@ OptionHandle OptionSet::add(const std::string& name, const std::string& value_na
 OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, double& target,
                             const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::real);
-  option.assign = [&target](const Option& self, const Words& words) { target = real_of(self, only(words)); };
+  option.assign = [&target](const Option& self, const Words& words) {
+    target = real_of(self, only(words));
+  };
   option.show = [&target] { return Words{format_real(target)}; };
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::optional<double>& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::optional<double>& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::real);
-  option.assign = [&target](const Option& self, const Words& words) { target = real_of(self, only(words)); };
+  option.assign = [&target](const Option& self, const Words& words) {
+    target = real_of(self, only(words));
+  };
   option.show = [&target] { return target ? Words{format_real(*target)} : Words{}; };
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::vector<int64_t>& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::vector<int64_t>& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::count);
   option.is_list = true;
   option.assign = [&target](const Option& self, const Words& words) {
     std::vector<int64_t> counts;
     for (const std::string& word : words) {
-      const Words parts = read_as(self, word, [](const std::string& text) { return split_list(text); });
+      const Words parts =
+          read_as(self, word, [](const std::string& text) { return split_list(text); });
       for (const std::string& part : parts) counts.push_back(count_of(self, part));
     }
     target = counts;
@@ -163,8 +177,8 @@ OptionHandle OptionSet::add(const std::string& name, const std::string& value_na
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::add(const std::string& name, const std::string& value_name, std::vector<std::string>& target,
-                            const std::string& help) {
+OptionHandle OptionSet::add(const std::string& name, const std::string& value_name,
+                            std::vector<std::string>& target, const std::string& help) {
   Option& option = declare(name, value_name, help, OptionKind::text);
   option.is_list = true;
   option.takes_many = true;
@@ -182,7 +196,8 @@ OptionHandle OptionSet::flag(const std::string& name, bool& target, const std::s
   return OptionHandle(option);
 }
 
-OptionHandle OptionSet::declare_choice(const std::string& name, const std::vector<std::string>& words,
+OptionHandle OptionSet::declare_choice(const std::string& name,
+                                       const std::vector<std::string>& words,
                                        const std::string& help, std::function<void(size_t)> choose,
                                        std::function<size_t()> chosen) {
   Option& option = declare(name, joined(words, "|"), help, OptionKind::text);
@@ -190,7 +205,8 @@ OptionHandle OptionSet::declare_choice(const std::string& name, const std::vecto
     const auto found = std::find(words.begin(), words.end(), only(given));
     if (found == words.end()) {
       throw UsageError(message(concat(self.origin, " cannot be '", only(given), "'"),
-                               concat("it is one of ", joined(words, ", ")), "Choose one of these."));
+                               concat("it is one of ", joined(words, ", ")),
+                               "Choose one of these."));
     }
     choose(static_cast<size_t>(found - words.begin()));
   };
@@ -216,19 +232,25 @@ void OptionSet::needs(const std::string& name, const std::string& needed, const 
   needs_.push_back({find(name).name, find(needed).name, why});
 }
 
-void OptionSet::fall_back_on(std::function<std::optional<std::string>()> file) { fallback_ = std::move(file); }
+void OptionSet::fall_back_on(std::function<std::optional<std::string>()> file) {
+  fallback_ = std::move(file);
+}
 
 void OptionSet::example(std::string line, std::string comment) {
   examples_.push_back({std::move(line), std::move(comment)});
 }
 
 Option& OptionSet::find(const std::string& name) {
-  const auto found = std::find_if(options_.begin(), options_.end(), [&](const Option& o) { return o.name == name; });
-  if (found == options_.end()) throw std::logic_error(concat("the command declares no option --", name));
+  const auto found = std::find_if(options_.begin(), options_.end(),
+                                  [&](const Option& o) { return o.name == name; });
+  if (found == options_.end())
+    throw std::logic_error(concat("the command declares no option --", name));
   return *found;
 }
 
-const Option& OptionSet::find(const std::string& name) const { return const_cast<OptionSet*>(this)->find(name); }
+const Option& OptionSet::find(const std::string& name) const {
+  return const_cast<OptionSet*>(this)->find(name);
+}
 
 bool OptionSet::is_given(const std::string& name) const { return find(name).is_given(); }
 

@@ -66,7 +66,8 @@ std::string OptionSet::help() const {
   }
   for (const OneOf& rule : one_of_) {
     std::string any;
-    for (const std::string& name : rule.names) any += (any.empty() ? "" : " | ") + left_column(find(name)).substr(2);
+    for (const std::string& name : rule.names)
+      any += (any.empty() ? "" : " | ") + left_column(find(name)).substr(2);
     out << " {" << any << "}";
   }
   out << " [options]";
@@ -76,7 +77,8 @@ std::string OptionSet::help() const {
 
   std::vector<std::string> groups;
   for (const Option& option : options_) {
-    if (std::find(groups.begin(), groups.end(), option.group) == groups.end()) groups.push_back(option.group);
+    if (std::find(groups.begin(), groups.end(), option.group) == groups.end())
+      groups.push_back(option.group);
   }
   for (const std::string& title : groups) {
     out << '\n' << title << ":\n";
@@ -85,9 +87,11 @@ std::string OptionSet::help() const {
     }
   }
   out << "\nEverywhere:\n";
-  print_option(out, "  --config FILE",
-               "Options from a file: 'name = value' lines, or a JSON object where the name ends in .json. The command "
-               "line has precedence over the file, and the file over variables such as RINGBOLT_ROPE_BASE.");
+  print_option(
+      out, "  --config FILE",
+      "Options from a file: 'name = value' lines, or a JSON object where the name ends in .json. "
+      "The command "
+      "line has precedence over the file, and the file over variables such as RINGBOLT_ROPE_BASE.");
   print_option(out, "  --help", "Prints this.");
   if (!examples_.empty()) out << "\nExamples:\n";
   for (const Example& example : examples_) {

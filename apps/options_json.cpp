@@ -17,15 +17,20 @@ std::string word_of(const std::string& file, const std::string& name, const Json
   if (value.is_integer()) return std::to_string(value.as_integer());
   if (value.is_number()) return format_real(value.as_real());
   throw UsageError(message(concat(file, ": ", name, " cannot be ", value.dump()),
-                           "an option is a number, a text, true or false, or a list of these", "Write one of these."));
+                           "an option is a number, a text, true or false, or a list of these",
+                           "Write one of these."));
 }
 
 Json value_of(const Option& option, const std::string& word) {
   switch (option.kind) {
-    case OptionKind::count: return parse_count(word);
-    case OptionKind::real: return parse_real(word);
-    case OptionKind::flag: return parse_flag(word);
-    case OptionKind::text: break;
+    case OptionKind::count:
+      return parse_count(word);
+    case OptionKind::real:
+      return parse_real(word);
+    case OptionKind::flag:
+      return parse_flag(word);
+    case OptionKind::text:
+      break;
   }
   return word;
 }
@@ -62,7 +67,8 @@ std::vector<JsonOption> read_json_options(const std::string& file) {
 std::string OptionSet::resolved_json(const std::vector<std::string>& excluded) const {
   Json json = Json::object();
   for (const Option& option : options_) {
-    const bool is_excluded = std::find(excluded.begin(), excluded.end(), option.name) != excluded.end();
+    const bool is_excluded =
+        std::find(excluded.begin(), excluded.end(), option.name) != excluded.end();
     if (!is_excluded && !option.show().empty()) json.set(option.name, present_value(option));
   }
   return json.dump(2) + "\n";
@@ -90,7 +96,8 @@ std::vector<std::string> OptionSet::changed_since(const std::string& stored_file
     const Option& option = find(name);
     const Json* before = stored.find(name);
     const bool has_value = !option.show().empty();
-    const bool is_same = before == nullptr ? !has_value : has_value && *before == present_value(option);
+    const bool is_same =
+        before == nullptr ? !has_value : has_value && *before == present_value(option);
     if (!is_same) changed.push_back(name);
   }
   return changed;

@@ -32,12 +32,14 @@ int64_t terminal_width() {
 
 ProgressOutput standard_progress_output() {
   const char* terminal = std::getenv("TERM");
-  const bool can_rewrite = isatty(STDERR_FILENO) != 0 && terminal != nullptr && std::string_view(terminal) != "dumb";
-  return {&std::cerr, can_rewrite ? ProgressMode::bar : ProgressMode::lines, terminal_width(), steady_seconds};
+  const bool can_rewrite =
+      isatty(STDERR_FILENO) != 0 && terminal != nullptr && std::string_view(terminal) != "dumb";
+  return {&std::cerr, can_rewrite ? ProgressMode::bar : ProgressMode::lines, terminal_width(),
+          steady_seconds};
 }
 
-Progress::Progress(std::string label, int64_t total, std::string unit, ProgressOutput output, int64_t start,
-                   ProgressUnit counts)
+Progress::Progress(std::string label, int64_t total, std::string unit, ProgressOutput output,
+                   int64_t start, ProgressUnit counts)
     : label_(std::move(label)),
       total_(total),
       unit_(std::move(unit)),
@@ -51,8 +53,10 @@ Progress::Progress(std::string label, int64_t total, std::string unit, ProgressO
   if (total_ > 0) drawn_tenth_ = start_ * 10 / total_;
 }
 
-Progress::Progress(std::string label, int64_t total, std::string unit, int64_t start, ProgressUnit counts)
-    : Progress(std::move(label), total, std::move(unit), standard_progress_output(), start, counts) {}
+Progress::Progress(std::string label, int64_t total, std::string unit, int64_t start,
+                   ProgressUnit counts)
+    : Progress(std::move(label), total, std::move(unit), standard_progress_output(), start,
+               counts) {}
 
 Progress::~Progress() {
   if (bar_is_open_) *output_.stream << std::endl;
@@ -113,7 +117,8 @@ void Progress::draw(bool last) {
 
 std::string Progress::counted(int64_t done) const {
   if (counts_ == ProgressUnit::bytes) {
-    return total_ > 0 ? concat(format_bytes(done), " of ", format_bytes(total_)) : format_bytes(done);
+    return total_ > 0 ? concat(format_bytes(done), " of ", format_bytes(total_))
+                      : format_bytes(done);
   }
   return total_ > 0 ? concat(done, "/", total_, " ", unit_) : concat(done, " ", unit_);
 }
@@ -137,13 +142,16 @@ std::string Progress::line(bool last) const {
   if (total_ > 0) left += concat(" ", std::min<int64_t>(100, done_ * 100 / total_), "%");
   std::vector<std::string> columns{counted(done_)};
   if (rate > 0) {
-    columns.push_back(counts_ == ProgressUnit::bytes ? format_bytes(static_cast<int64_t>(rate)) + "/s"
-                                                     : concat(format_rate(rate), " ", unit_, "/s"));
+    columns.push_back(counts_ == ProgressUnit::bytes
+                          ? format_bytes(static_cast<int64_t>(rate)) + "/s"
+                          : concat(format_rate(rate), " ", unit_, "/s"));
   }
   if (last) {
     columns.push_back("in " + format_duration(elapsed));
   } else if (total_ > 0 && rate > 0) {
-    columns.push_back(format_duration(static_cast<double>(std::max<int64_t>(0, total_ - done_)) / rate) + " left");
+    columns.push_back(
+        format_duration(static_cast<double>(std::max<int64_t>(0, total_ - done_)) / rate) +
+        " left");
   }
   for (const auto& [name, value] : fields_) columns.push_back(concat(name, " ", value));
 

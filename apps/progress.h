@@ -1,7 +1,8 @@
 // How far along a long computation is, on standard error.
 //
-// A terminal gets one bar that rewrites itself; anything else (a log file, a pipe) gets a plain line every ten percent or
-// every half minute, without control characters. Both show the rate and the time left.
+// A terminal gets one bar that rewrites itself; anything else (a log file, a pipe) gets a plain
+// line every ten percent or every half minute, without control characters. Both show the rate and
+// the time left.
 //
 //     Progress progress("train", steps, "steps");
 //     for (…) progress.update(step, {{"loss", "3.21"}});
@@ -40,9 +41,10 @@ class Progress {
   /// Extra columns: ("loss", "3.214").
   using Fields = std::vector<std::pair<std::string, std::string>>;
 
-  /// `total` 0: not known beforehand. `start` is what was done before (a resumed run); the rate leaves it out.
-  Progress(std::string label, int64_t total, std::string unit, ProgressOutput output, int64_t start = 0,
-           ProgressUnit counts = ProgressUnit::things);
+  /// `total` 0: not known beforehand. `start` is what was done before (a resumed run); the rate
+  /// leaves it out.
+  Progress(std::string label, int64_t total, std::string unit, ProgressOutput output,
+           int64_t start = 0, ProgressUnit counts = ProgressUnit::things);
   Progress(std::string label, int64_t total, std::string unit, int64_t start = 0,
            ProgressUnit counts = ProgressUnit::things);
   Progress(const Progress&) = delete;

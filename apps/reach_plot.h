@@ -8,11 +8,12 @@
 
 namespace ringbolt {
 
-/// Loss against context length, a curve for each result of `ringbolt evaluate --json`, its predicted reach marked.
-/// Throws: IoError, or UsageError where a value is no such result.
+/// Loss against context length, a curve for each result of `ringbolt evaluate --json`, its
+/// predicted reach marked. Throws: IoError, or UsageError where a value is no such result.
 void draw_reach(const std::string& path, std::span<const Json> results);
 
-/// A row for each context length, a column of losses for each result; "-" where it was not evaluated.
+/// A row for each context length, a column of losses for each result; "-" where it was not
+/// evaluated.
 std::string comparison_table(std::span<const Json> results);
 
 }  // namespace ringbolt

@@ -11,10 +11,13 @@ namespace ringbolt {
 /// What every result begins with: the command and the build that ran it.
 Json begin_result(const std::string& command);
 
-/// Writes the result where --json says: to a file (atomically), to standard output for "-", or nowhere.
+/// Writes the result where --json says: to a file (atomically), to standard output for "-", or
+/// nowhere.
 void write_result(const std::optional<std::string>& destination, const Json& result);
 
 /// Whether standard output is for the JSON alone.
-inline bool json_is_output(const std::optional<std::string>& destination) { return destination == "-"; }
+inline bool json_is_output(const std::optional<std::string>& destination) {
+  return destination == "-";
+}
 
 }  // namespace ringbolt

@@ -39,7 +39,8 @@ std::optional<FoundCheckpoint> RunFolder::newest_checkpoint() const {
 
 void RunFolder::require_unused() const {
   if (!holds_run() && !newest_checkpoint()) return;
-  throw UsageError(message(concat(path_, " already holds a run"), "a new one would mix its files with it",
+  throw UsageError(message(concat(path_, " already holds a run"),
+                           "a new one would mix its files with it",
                            "Name another --output, or add --resume to go on with it."));
 }
 
@@ -47,13 +48,14 @@ void RunFolder::make() const {
   std::error_code failed;
   fs::create_directories(path_, failed);
   if (failed || !fs::is_directory(path_)) {
-    throw IoError(message(concat("cannot make the folder ", path_), failed ? failed.message() : "a file has that name",
+    throw IoError(message(concat("cannot make the folder ", path_),
+                          failed ? failed.message() : "a file has that name",
                           "Name another --output."));
   }
 }
 
-std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parameters, const CheckpointInfo& info,
-                                        int64_t keep) const {
+std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parameters,
+                                        const CheckpointInfo& info, int64_t keep) const {
   const std::string folder = checkpoint_folder(path_, info.step);
   const std::unique_ptr<Communicator> ranks = make_single_communicator();
   CheckpointWriter writer(folder, *ranks, build_line());
@@ -62,7 +64,8 @@ std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parame
     const auto write = [&](const std::string& name, ConstView device) {
       values.resize(static_cast<size_t>(piece.count));
       backend.download(device, values.data());
-      writer.write(name, piece.spec.shape, piece.first, ConstView::of<float>(values.data(), {piece.count}));
+      writer.write(name, piece.spec.shape, piece.first,
+                   ConstView::of<float>(values.data(), {piece.count}));
     };
     write(weight_name(piece.spec), piece.master);
     write(first_moment_name(piece.spec), piece.m);
@@ -73,10 +76,12 @@ std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parame
   return folder;
 }
 
-void load_training_state(Backend& backend, ParameterStore& parameters, const CheckpointReader& checkpoint) {
-  load_weights(backend, parameters, [&](const std::string& name, int64_t first, std::span<float> values) {
-    checkpoint.read("weights/" + name, first, values);
-  });
+void load_training_state(Backend& backend, ParameterStore& parameters,
+                         const CheckpointReader& checkpoint) {
+  load_weights(backend, parameters,
+               [&](const std::string& name, int64_t first, std::span<float> values) {
+                 checkpoint.read("weights/" + name, first, values);
+               });
   std::vector<float> values;
   parameters.for_each([&](const ParameterPiece& piece) {
     values.resize(static_cast<size_t>(piece.count));

@@ -27,18 +27,21 @@ class RunFolder {
   void require_unused() const;
   /// Makes the folder where it is not there. Throws: IoError.
   void make() const;
-  /// Writes the checkpoint of info.step and removes all but the newest `keep` (0 keeps all). Returns its folder.
-  /// Throws: IoError; earlier checkpoints then stay.
-  std::string write_checkpoint(Backend& backend, ParameterStore& parameters, const CheckpointInfo& info, int64_t keep) const;
+  /// Writes the checkpoint of info.step and removes all but the newest `keep` (0 keeps all).
+  /// Returns its folder. Throws: IoError; earlier checkpoints then stay.
+  std::string write_checkpoint(Backend& backend, ParameterStore& parameters,
+                               const CheckpointInfo& info, int64_t keep) const;
 
  private:
   std::string path_;
 };
 
 /// Weights, masters and both moments. Throws: IoError where the checkpoint lacks one.
-void load_training_state(Backend& backend, ParameterStore& parameters, const CheckpointReader& checkpoint);
+void load_training_state(Backend& backend, ParameterStore& parameters,
+                         const CheckpointReader& checkpoint);
 
-/// The checkpoint that a path means: its folder, its index.h5, or the newest of a run's folder. Nothing for other files.
+/// The checkpoint that a path means: its folder, its index.h5, or the newest of a run's folder.
+/// Nothing for other files.
 std::optional<CheckpointReader> open_checkpoint(const std::string& path);
 
 }  // namespace ringbolt

@@ -38,10 +38,14 @@ int StopSignal::received() const { return g_received; }
 
 const char* StopSignal::name() const {
   switch (g_received) {
-    case SIGTERM: return "SIGTERM";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGINT: return "SIGINT";
-    default: return "no signal";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "no signal";
   }
 }
 

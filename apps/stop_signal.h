@@ -1,9 +1,11 @@
-// "Stop soon": SIGTERM, SIGUSR1 (batch systems send it before the time limit) and SIGINT, asked about between steps.
+// "Stop soon": SIGTERM, SIGUSR1 (batch systems send it before the time limit) and SIGINT, asked
+// about between steps.
 #pragma once
 
 namespace ringbolt {
 
-/// While one lives, the first of these signals is only noted; a second SIGINT ends the process as usual.
+/// While one lives, the first of these signals is only noted; a second SIGINT ends the process as
+/// usual.
 class StopSignal {
  public:
   StopSignal();

@@ -28,9 +28,13 @@ struct TokenizeOptions {
 
   void declare(OptionSet& options) {
     options.group("Input");
-    options.add("tokenizer", "FILE|bytes", tokenizer, "A SentencePiece model, a folder with tokenizer.model, or bytes").required();
+    options
+        .add("tokenizer", "FILE|bytes", tokenizer,
+             "A SentencePiece model, a folder with tokenizer.model, or bytes")
+        .required();
     options.add("input", "PATH", input,
-                "Text files, each one document; folders (all text files in them, by name); - is standard input");
+                "Text files, each one document; folders (all text files in them, by name); - is "
+                "standard input");
     options.flag("add-bos", add_bos, "Begins each document with the tokenizer's <s>");
     options.group("Output");
     options.add("output", "FILE", output, "The token file, in HDF5").required();
@@ -57,17 +61,21 @@ int64_t total_bytes(const TextInputs& inputs) {
   return total;
 }
 
-Counts encode_all(const TokenizeOptions& o, const TextInputs& inputs, const Tokenizer& tokenizer, TokenWriter& writer) {
+Counts encode_all(const TokenizeOptions& o, const TextInputs& inputs, const Tokenizer& tokenizer,
+                  TokenWriter& writer) {
   const auto begun = std::chrono::steady_clock::now();
   const int32_t bos = tokenizer.bos_id();
   if (o.add_bos && bos < 0) {
-    throw UsageError(message("--add-bos cannot be obeyed", concat("the tokenizer ", tokenizer.name(), " has no <s>"),
+    throw UsageError(message("--add-bos cannot be obeyed",
+                             concat("the tokenizer ", tokenizer.name(), " has no <s>"),
                              "Leave it out."));
   }
-  Progress progress("tokenize", total_bytes(inputs), "bytes", o.out.progress_output(), 0, ProgressUnit::bytes);
+  Progress progress("tokenize", total_bytes(inputs), "bytes", o.out.progress_output(), 0,
+                    ProgressUnit::bytes);
   Counts counts;
   for (const TextInput& input : inputs.files) {
-    // Small pieces keep the bar moving; a tokenizer that cannot be called again inside a text gets it whole.
+    // Small pieces keep the bar moving; a tokenizer that cannot be called again inside a text gets
+    // it whole.
     TextReader reader(input, tokenizer.cuts_at_line_ends() ? kPieceBytes : TextReader::kPieceBytes);
     bool is_empty = true;
     encode_document(tokenizer, reader, [&](std::span<const int32_t> ids) {
@@ -85,14 +93,16 @@ Counts encode_all(const TokenizeOptions& o, const TextInputs& inputs, const Toke
   return counts;
 }
 
-void report(const TokenizeOptions& o, const Tokenizer& tokenizer, const TokenWriter& writer, const TextInputs& inputs,
-            const Counts& counts) {
+void report(const TokenizeOptions& o, const Tokenizer& tokenizer, const TokenWriter& writer,
+            const TextInputs& inputs, const Counts& counts) {
   const auto bytes = static_cast<double>(counts.bytes);
   const double tokens_per_byte = static_cast<double>(writer.tokens()) / bytes;
   if (!json_is_output(o.out.json)) {
-    std::cout << o.output << ": " << format_grouped(writer.tokens()) << " tokens in " << format_grouped(writer.documents())
-              << (writer.documents() == 1 ? " document" : " documents") << " from " << format_bytes(counts.bytes)
-              << ", " << format_real(std::round(tokens_per_byte * 1e4) / 1e4) << " tokens per byte, "
+    std::cout << o.output << ": " << format_grouped(writer.tokens()) << " tokens in "
+              << format_grouped(writer.documents())
+              << (writer.documents() == 1 ? " document" : " documents") << " from "
+              << format_bytes(counts.bytes) << ", "
+              << format_real(std::round(tokens_per_byte * 1e4) / 1e4) << " tokens per byte, "
               << format_bytes(static_cast<int64_t>(bytes / counts.seconds)) << "/s\n";
     for (const std::string& skipped : inputs.skipped) std::cout << "left out " << skipped << '\n';
   }
@@ -119,7 +129,8 @@ int run_tokenize(const Arguments& arguments) {
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
   if (o.input.empty()) {
-    throw UsageError(message("no input is given", "there is nothing to tokenize", "Name text files, folders, or -."));
+    throw UsageError(message("no input is given", "there is nothing to tokenize",
+                             "Name text files, folders, or -."));
   }
 
   const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(o.tokenizer);
@@ -127,7 +138,8 @@ int run_tokenize(const Arguments& arguments) {
   TokenWriter writer(o.output, *tokenizer, build_line());
   const Counts counts = encode_all(o, inputs, *tokenizer, writer);
   if (writer.tokens() == 0) {
-    throw UsageError(message("the input has no tokens", "all of it is empty", "Name files that hold text."));
+    throw UsageError(
+        message("the input has no tokens", "all of it is empty", "Name files that hold text."));
   }
   writer.finish();
   report(o, *tokenizer, writer, inputs, counts);

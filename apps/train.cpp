@@ -43,7 +43,8 @@ std::vector<int64_t> sequence_offsets(const TrainingRecipe& recipe) {
 /// What steps, evaluations and checkpoints of one run share. Members refer to those above them.
 class Trainer {
  public:
-  Trainer(const TrainOptions& o, const OptionSet& options, const RunFolder& run, TrainingSetup setup);
+  Trainer(const TrainOptions& o, const OptionSet& options, const RunFolder& run,
+          TrainingSetup setup);
 
   /// Steps until the last one, a signal or --stop-after. Returns the step it came to.
   int64_t run();
@@ -59,7 +60,9 @@ class Trainer {
   double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
   }
-  bool is_due(int64_t every, int64_t step) const { return step == o_.steps || (every > 0 && step % every == 0); }
+  bool is_due(int64_t every, int64_t step) const {
+    return step == o_.steps || (every > 0 && step % every == 0);
+  }
 
   const TrainOptions& o_;
   const OptionSet& options_;
@@ -86,7 +89,8 @@ class Trainer {
   double validation_loss_ = std::nan("");
 };
 
-Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolder& run, TrainingSetup setup)
+Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolder& run,
+                 TrainingSetup setup)
     : o_(o),
       options_(options),
       run_(run),
@@ -100,10 +104,12 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       parameters_(*backend_, config_, o.dtype, StorePurpose::training),
       model_(*backend_, parameters_),
       frequencies_(frequencies_of(config_)),
-      rotary_(make_rotary_table(*backend_, frequencies_, sequence_positions(recipe_.context_length, recipe_.batch_size))),
+      rotary_(make_rotary_table(*backend_, frequencies_,
+                                sequence_positions(recipe_.context_length, recipe_.batch_size))),
       attention_(*backend_, causal_slices(sequence_offsets(recipe_))),
-      step_(model_, parameters_, recipe_, SequenceOrder(data_.tokens(), recipe_.context_length, recipe_.seed),
-            reader_of(data_), rotary_, attention_),
+      step_(model_, parameters_, recipe_,
+            SequenceOrder(data_.tokens(), recipe_.context_length, recipe_.seed), reader_of(data_),
+            rotary_, attention_),
       metrics_(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt),
       progress_("train", o.steps, "steps", o.out.progress_output(), first_step_),
       last_saved_(first_step_) {
@@ -114,9 +120,10 @@ void Trainer::load(const Origin& origin) {
   if (origin.checkpoint) {
     load_training_state(*backend_, parameters_, *origin.checkpoint);
   } else if (origin.weights) {
-    load_weights(*backend_, parameters_, [&](const std::string& name, int64_t first, std::span<float> values) {
-      origin.weights->read(name, first, values);
-    });
+    load_weights(*backend_, parameters_,
+                 [&](const std::string& name, int64_t first, std::span<float> values) {
+                   origin.weights->read(name, first, values);
+                 });
   } else {
     initialise(*backend_, parameters_, recipe_.seed);
   }
@@ -131,8 +138,8 @@ int64_t Trainer::run() {
     if (is_due(o_.checkpoint_every, step) || !reason.empty()) save(step);
   }
   if (!reason.empty() && step < o_.steps) {
-    progress_.note(concat("stopped after step ", step, " of ", o_.steps, " (", reason, "). Go on with: ringbolt train --output ",
-                          run_.path(), " --resume"));
+    progress_.note(concat("stopped after step ", step, " of ", o_.steps, " (", reason,
+                          "). Go on with: ringbolt train --output ", run_.path(), " --resume"));
   }
   progress_.finish();
   return step;
@@ -155,7 +162,8 @@ void Trainer::take_step(int64_t step) {
   const double step_seconds = seconds() - before;
   const auto tokens = static_cast<double>(result.loss.tokens);
   loss_ = result.loss.loss / tokens;
-  const TrainingFlops flops = training_flops(config_, recipe_.sequences_per_step(), recipe_.context_length);
+  const TrainingFlops flops =
+      training_flops(config_, recipe_.sequences_per_step(), recipe_.context_length);
   Json line = Json::object();
   line.set("step", step)
       .set("loss", loss_)
@@ -164,7 +172,8 @@ void Trainer::take_step(int64_t step) {
       .set("learning_rate", result.learning_rate)
       .set("tokens", step * recipe_.tokens_per_step());
   if (validation_ && is_due(o_.evaluate_every, step)) evaluate(line);
-  // What a clock says stands apart: all else of a resumed run is equal to that of one without interruption.
+  // What a clock says stands apart: all else of a resumed run is equal to that of one without
+  // interruption.
   line.set("wall", Json::object()
                        .set("seconds", seconds())
                        .set("step_seconds", step_seconds)
@@ -183,13 +192,15 @@ void Trainer::evaluate(Json& line) {
     return make_rotary_table(*backend_, frequencies_, positions);
   };
   const ContextLoss result =
-      evaluate_context(*backend_, model_, validation_protocol(o_, recipe_), validation_->tokens(), reader_of(*validation_), rotary);
+      evaluate_context(*backend_, model_, validation_protocol(o_, recipe_), validation_->tokens(),
+                       reader_of(*validation_), rotary);
   validation_loss_ = result.mean();
   line.set("validation_loss", result.mean())
       .set("validation_accuracy", result.accuracy())
       .set("validation_tokens", result.total.tokens);
-  progress_.note(concat("step ", line.at("step").as_integer(), ": validation loss ", fixed(result.mean(), 4), ", accuracy ",
-                        fixed(100 * result.accuracy(), 2), "%"));
+  progress_.note(concat("step ", line.at("step").as_integer(), ": validation loss ",
+                        fixed(result.mean(), 4), ", accuracy ", fixed(100 * result.accuracy(), 2),
+                        "%"));
 }
 
 void Trainer::save(int64_t step) {
@@ -213,9 +224,10 @@ void Trainer::save(int64_t step) {
 }
 
 void Trainer::diverged(const NumericError& error) const {
-  throw NumericError(concat(error.what(), last_saved_ > 0 ? concat(" The last good checkpoint is ",
-                                                                   checkpoint_folder(run_.path(), last_saved_), ".")
-                                                          : std::string(" No checkpoint was written before.")));
+  throw NumericError(concat(
+      error.what(), last_saved_ > 0 ? concat(" The last good checkpoint is ",
+                                             checkpoint_folder(run_.path(), last_saved_), ".")
+                                    : std::string(" No checkpoint was written before.")));
 }
 
 void Trainer::report(int64_t step) const {
@@ -223,10 +235,13 @@ void Trainer::report(int64_t step) const {
   const double rate = static_cast<double>(tokens) / seconds();
   const MemoryUse memory = backend_->memory();
   if (!json_is_output(o_.out.json)) {
-    std::cout << run_.path() << ": step " << step << " of " << o_.steps << ", loss " << fixed(loss_, 4);
-    if (!std::isnan(validation_loss_)) std::cout << ", validation loss " << fixed(validation_loss_, 4);
-    std::cout << ", " << format_rate(rate) << " tokens/s, peak memory of tensors " << format_bytes(memory.peak_bytes)
-              << "\ncheckpoint " << checkpoint_folder(run_.path(), last_saved_) << '\n';
+    std::cout << run_.path() << ": step " << step << " of " << o_.steps << ", loss "
+              << fixed(loss_, 4);
+    if (!std::isnan(validation_loss_))
+      std::cout << ", validation loss " << fixed(validation_loss_, 4);
+    std::cout << ", " << format_rate(rate) << " tokens/s, peak memory of tensors "
+              << format_bytes(memory.peak_bytes) << "\ncheckpoint "
+              << checkpoint_folder(run_.path(), last_saved_) << '\n';
   }
   Json result = begin_result("train");
   result.set("output", run_.path())
@@ -247,24 +262,29 @@ void Trainer::report(int64_t step) const {
 void require_same_run(const OptionSet& options, const RunFolder& run) {
   const std::vector<std::string> changed = options.changed_since(
       run.options_file(),
-      {"checkpoint", "model", "context-length", "rope-base", "rope-linear-factor", "rotary-pairing", "batch-size",
-       "gradient-accumulation", "beta1", "beta2", "epsilon", "clip-norm", "weight-decay", "seed", "dtype"});
+      {"checkpoint", "model", "context-length", "rope-base", "rope-linear-factor", "rotary-pairing",
+       "batch-size", "gradient-accumulation", "beta1", "beta2", "epsilon", "clip-norm",
+       "weight-decay", "seed", "dtype"});
   if (changed.empty()) return;
   throw UsageError(message(concat("--", changed.front(), " differs from the run in ", run.path()),
-                           "a resumed run goes on as it began", "Leave it out, or begin a new run with another --output."));
+                           "a resumed run goes on as it began",
+                           "Leave it out, or begin a new run with another --output."));
 }
 
 }  // namespace
 
 int run_train(const Arguments& arguments) {
   TrainOptions o;
-  OptionSet options("train", "Trains a model from new weights (--model), or fine-tunes one (--checkpoint), on a token file.");
+  OptionSet options("train",
+                    "Trains a model from new weights (--model), or fine-tunes one (--checkpoint), "
+                    "on a token file.");
   o.declare(options);
   options.fall_back_on([&]() -> std::optional<std::string> {
     const RunFolder run(o.output);
     if (!o.resume || o.output.empty()) return std::nullopt;
     if (run.holds_run()) return run.options_file();
-    throw UsageError(message(concat("there is no run in ", o.output), "--resume goes on with one, and options.json is not there",
+    throw UsageError(message(concat("there is no run in ", o.output),
+                             "--resume goes on with one, and options.json is not there",
                              "Check --output, or leave --resume out."));
   });
   if (!options.parse(arguments, std::cout)) return 0;
@@ -283,7 +303,8 @@ int run_train(const Arguments& arguments) {
   }
   run.make();
   Trainer trainer(o, options, run, std::move(setup));
-  write_file_atomically(run.options_file(), options.resolved_json({"resume", "stop-after", "json", "progress"}));
+  write_file_atomically(run.options_file(),
+                        options.resolved_json({"resume", "stop-after", "json", "progress"}));
   const int64_t step = trainer.run();
   trainer.report(step);
   return 0;

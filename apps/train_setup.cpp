@@ -7,7 +7,9 @@ namespace ringbolt {
 namespace {
 
 Json pretraining_of(const ModelConfig& config) {
-  return Json::object().set("rope_base", config.rope_theta).set("context_length", config.max_position_embeddings);
+  return Json::object()
+      .set("rope_base", config.rope_theta)
+      .set("context_length", config.max_position_embeddings);
 }
 
 Origin find_origin(const TrainOptions& o, const RunFolder& run) {
@@ -17,7 +19,8 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
       origin.checkpoint = CheckpointReader::open(newest->folder);
       origin.config = origin.checkpoint->info().model;
       origin.step = origin.checkpoint->info().step;
-      origin.pretraining = Json::parse(origin.checkpoint->info().training_json, newest->folder).at("pretraining");
+      origin.pretraining =
+          Json::parse(origin.checkpoint->info().training_json, newest->folder).at("pretraining");
       return origin;
     }
   }
@@ -29,9 +32,11 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
     origin.config = model_shape(*o.model);
     origin.config.rotary_pairing = o.rotary_pairing.value_or(RotaryPairing::half_split);
   }
-  origin.config.max_position_embeddings = o.context_length.value_or(origin.config.max_position_embeddings);
+  origin.config.max_position_embeddings =
+      o.context_length.value_or(origin.config.max_position_embeddings);
   origin.config.rope_theta = o.rope_base.value_or(origin.config.rope_theta);
-  origin.config.rope_linear_factor = o.rope_linear_factor.value_or(origin.config.rope_linear_factor);
+  origin.config.rope_linear_factor =
+      o.rope_linear_factor.value_or(origin.config.rope_linear_factor);
   validate(origin.config);
   if (o.model) origin.pretraining = pretraining_of(origin.config);
   return origin;

@@ -20,7 +20,7 @@ struct Origin {
   std::unique_ptr<WeightSource> weights;       ///< fine-tuning
   std::optional<CheckpointReader> checkpoint;  ///< resuming
   int64_t step = 0;                            ///< done before
-  Json pretraining;                            ///< {rope_base, context_length} of before any fine-tuning
+  Json pretraining;  ///< {rope_base, context_length} of before any fine-tuning
 };
 
 struct TrainingSetup {
@@ -36,8 +36,8 @@ TrainingSetup set_up_training(const TrainOptions& options, const RunFolder& run)
 /// Windows of the validation data that an evaluation during training takes.
 EvaluationProtocol validation_protocol(const TrainOptions& options, const TrainingRecipe& recipe);
 
-/// {rope_base, context_length} that the model of a checkpoint was trained with before any fine-tuning; what `config` says
-/// where the file does not tell.
+/// {rope_base, context_length} that the model of a checkpoint was trained with before any
+/// fine-tuning; what `config` says where the file does not tell.
 Json pretraining_of(const std::string& checkpoint, const ModelConfig& config);
 
 }  // namespace ringbolt

@@ -17,30 +17,40 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
-/// The whole of `text` as a number, or nothing. from_chars, so that no locale has a say; a leading '+' is allowed.
+/// The whole of `text` as a number, or nothing. from_chars, so that no locale has a say; a leading
+/// '+' is allowed.
 std::optional<double> whole_number(std::string_view text) {
   if (text.starts_with('+')) text.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    return std::nullopt;
   return value;
 }
 
 [[noreturn]] void bad_count(std::string_view text, const std::string& why) {
-  throw UsageError(message(concat("'", text, "' is not a count"), why,
-                           "Write a whole number such as 4096, 16K (= 16384), 1M (= 1048576) or 1e6."));
+  throw UsageError(
+      message(concat("'", text, "' is not a count"), why,
+              "Write a whole number such as 4096, 16K (= 16384), 1M (= 1048576) or 1e6."));
 }
 
 int64_t multiplier(std::string_view& digits) {
   if (digits.empty()) return 1;
   switch (digits.back()) {
     case 'k':
-    case 'K': digits.remove_suffix(1); return int64_t{1} << 10;
+    case 'K':
+      digits.remove_suffix(1);
+      return int64_t{1} << 10;
     case 'm':
-    case 'M': digits.remove_suffix(1); return int64_t{1} << 20;
+    case 'M':
+      digits.remove_suffix(1);
+      return int64_t{1} << 20;
     case 'g':
-    case 'G': digits.remove_suffix(1); return int64_t{1} << 30;
-    default: return 1;
+    case 'G':
+      digits.remove_suffix(1);
+      return int64_t{1} << 30;
+    default:
+      return 1;
   }
 }
 
@@ -72,8 +82,10 @@ int64_t parse_count(std::string_view text) {
   }
   const std::optional<double> value = whole_number(digits);
   if (!value) {
-    const bool odd_suffix = whole.size() > 1 && whole_number(whole.substr(0, whole.size() - 1)).has_value();
-    bad_count(text, odd_suffix ? concat("the suffix '", whole.back(), "' is none of K, M, G") : "it is not a number");
+    const bool odd_suffix =
+        whole.size() > 1 && whole_number(whole.substr(0, whole.size() - 1)).has_value();
+    bad_count(text, odd_suffix ? concat("the suffix '", whole.back(), "' is none of K, M, G")
+                               : "it is not a number");
   }
   const double product = *value * static_cast<double>(unit);
   if (product < 0) bad_count(text, "it is negative");
@@ -84,7 +96,8 @@ int64_t parse_count(std::string_view text) {
 
 double parse_real(std::string_view text) {
   if (const std::optional<double> value = whole_number(trimmed(text))) return *value;
-  throw UsageError(message(concat("'", text, "' is not a real number"), "digits, a point and an exponent make one",
+  throw UsageError(message(concat("'", text, "' is not a real number"),
+                           "digits, a point and an exponent make one",
                            "Write 0.1, 500000 or 1e6; suffixes such as K are for counts."));
 }
 
@@ -96,7 +109,8 @@ bool parse_flag(std::string_view text) {
   for (const std::string_view no : {"off", "false", "no", "0"}) {
     if (word == no) return false;
   }
-  throw UsageError(message(concat("'", text, "' is neither on nor off"), "this is a switch", "Write on or off."));
+  throw UsageError(message(concat("'", text, "' is neither on nor off"), "this is a switch",
+                           "Write on or off."));
 }
 
 std::vector<std::string> split_list(std::string_view text) {
@@ -105,8 +119,8 @@ std::vector<std::string> split_list(std::string_view text) {
     const size_t comma = std::min(text.find(',', begin), text.size());
     const std::string_view part = trimmed(text.substr(begin, comma - begin));
     if (part.empty()) {
-      throw UsageError(message(concat("the list '", text, "' has an empty part"), "commas separate values",
-                               "Write it as 128,512,1K."));
+      throw UsageError(message(concat("the list '", text, "' has an empty part"),
+                               "commas separate values", "Write it as 128,512,1K."));
     }
     parts.emplace_back(part);
     begin = comma + 1;
@@ -161,7 +175,8 @@ std::string format_duration(double seconds) {
   const int64_t days = whole / 86400;
   const int64_t hours = whole / 3600 % 24;
   const int64_t minutes = whole / 60 % 60;
-  const std::string rest = printed("%02lld:%02lld", static_cast<long long>(minutes), static_cast<long long>(whole % 60));
+  const std::string rest =
+      printed("%02lld:%02lld", static_cast<long long>(minutes), static_cast<long long>(whole % 60));
   if (days > 0) return concat(days, "d ", printed("%02lld:", static_cast<long long>(hours)), rest);
   if (hours > 0) return concat(hours, ":", rest);
   return rest.front() == '0' ? rest.substr(1) : rest;
@@ -177,7 +192,9 @@ std::string format_real(double value) {
   if (exponent == std::string::npos) return text;
   size_t digits = exponent + 1;
   const bool negative = text[digits] == '-';
-  while (digits < text.size() - 1 && (text[digits] == '+' || text[digits] == '-' || text[digits] == '0')) ++digits;
+  while (digits < text.size() - 1 &&
+         (text[digits] == '+' || text[digits] == '-' || text[digits] == '0'))
+    ++digits;
   return concat(text.substr(0, exponent + 1), negative ? "-" : "", text.substr(digits));
 }
 

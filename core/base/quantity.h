@@ -1,6 +1,7 @@
 // Numbers as people write and read them: "16K" tokens, 3.2 GiB, 1:02:45 left.
 //
-// Counts and lengths are powers of two: K = 1024, M = 1024^2, G = 1024^3. Rates are decimal: k = 1000.
+// Counts and lengths are powers of two: K = 1024, M = 1024^2, G = 1024^3. Rates are decimal: k =
+// 1000.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace ringbolt {
 
-/// "4096", "16K", "1.5M" (where that is a whole number), "1e6"; either case of the suffix, never negative.
-/// Throws: UsageError "'16X' is not a count (why). What to try."
+/// "4096", "16K", "1.5M" (where that is a whole number), "1e6"; either case of the suffix, never
+/// negative. Throws: UsageError "'16X' is not a count (why). What to try."
 int64_t parse_count(std::string_view text);
 
 /// Any finite real number: "1e6", "500000", "0.1". Throws: UsageError.
@@ -20,7 +21,8 @@ double parse_real(std::string_view text);
 /// on, true, yes, 1 or off, false, no, 0. Throws: UsageError.
 bool parse_flag(std::string_view text);
 
-/// The parts between commas, spaces around them dropped. Throws: UsageError for an empty part ("1,,2").
+/// The parts between commas, spaces around them dropped. Throws: UsageError for an empty part
+/// ("1,,2").
 std::vector<std::string> split_list(std::string_view text);
 
 /// Exact, and read back by parse_count: 16384 is "16K", 1048576 "1M", 1000 "1000".

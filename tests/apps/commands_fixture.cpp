@@ -6,7 +6,8 @@
 namespace ringbolt::testing {
 
 std::string Commands::some_text(int flavour) {
-  const std::array<const char*, 8> words{"ring ", "rope ", "knot ", "a bolt ", "is made ", "fast.\n", "holds ", "the "};
+  const std::array<const char*, 8> words{"ring ",    "rope ",   "knot ",  "a bolt ",
+                                         "is made ", "fast.\n", "holds ", "the "};
   std::string text;
   unsigned state = 12345U + static_cast<unsigned>(flavour);
   while (text.size() < 12000) {
@@ -30,8 +31,21 @@ std::string Commands::tokens(int flavour) {
 }
 
 Commands::Words Commands::training(const std::string& run, int steps, const Words& more) {
-  Words words{"train", "--model",      "dim=32,layers=2,heads=4,kv-heads=2,vocab=259", "--tokens", tokens(),
-              "--context-length", "48", "--batch-size", "2", "--gradient-accumulation", "2", "--steps",  std::to_string(steps), "--output", folder_ / run};
+  Words words{"train",
+              "--model",
+              "dim=32,layers=2,heads=4,kv-heads=2,vocab=259",
+              "--tokens",
+              tokens(),
+              "--context-length",
+              "48",
+              "--batch-size",
+              "2",
+              "--gradient-accumulation",
+              "2",
+              "--steps",
+              std::to_string(steps),
+              "--output",
+              folder_ / run};
   const bool has_rate = std::find(more.begin(), more.end(), "--learning-rate") != more.end();
   if (!has_rate) words.insert(words.end(), {"--learning-rate", "3e-3"});
   words.insert(words.end(), more.begin(), more.end());

@@ -1,4 +1,5 @@
-// What the command tests share: a folder, a small text and token file, and a tiny model that trains in a second.
+// What the command tests share: a folder, a small text and token file, and a tiny model that trains
+// in a second.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,7 +24,8 @@ class Commands : public ::testing::Test {
   /// A trained run.
   std::string trained_run();
 
-  static Outcome run(const Words& words, const std::string& input = "", const Environment& environment = {}) {
+  static Outcome run(const Words& words, const std::string& input = "",
+                     const Environment& environment = {}) {
     return run_ringbolt(words, input, environment);
   }
   /// Runs and expects success.

@@ -34,7 +34,8 @@ TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {
   write_file(folder_ / "b.txt", "second\n");
   write_file(folder_ / "a.txt", "first \xC3\xA9\r\n");
   const std::string file = folder_ / "t.h5";
-  const Outcome outcome = expect_success({"tokenize", "--tokenizer", "bytes", "--output", file, "--add-bos", folder_.path()});
+  const Outcome outcome = expect_success(
+      {"tokenize", "--tokenizer", "bytes", "--output", file, "--add-bos", folder_.path()});
   EXPECT_NE(outcome.out.find("19 tokens in 2 documents"), std::string::npos) << outcome.out;
   const TokenDataset data = TokenDataset::open(file);
   std::vector<int32_t> ids(static_cast<size_t>(data.tokens()));
@@ -46,8 +47,9 @@ TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {
 }
 
 TEST_F(Commands, TokenizeReportsAsJsonOnStandardOutput) {
-  const Outcome outcome =
-      expect_success({"tokenize", "--tokenizer", "bytes", "--output", folder_ / "t.h5", "--json", "-", "-"}, "twelve bytes");
+  const Outcome outcome = expect_success(
+      {"tokenize", "--tokenizer", "bytes", "--output", folder_ / "t.h5", "--json", "-", "-"},
+      "twelve bytes");
   const Json result = Json::parse(outcome.out, "standard output");
   EXPECT_EQ(result.at("tokens").as_integer(), 12);
   EXPECT_EQ(result.at("documents").as_integer(), 1);
@@ -58,7 +60,9 @@ TEST_F(Commands, InfoDescribesTokensCheckpointsAndTheBuild) {
   const Json system = Json::parse(expect_success({"info", "--json", "-"}).out, "info");
   EXPECT_FALSE(system.at("system").at("libraries").members().empty());
   const std::string run = trained_run();
-  const Json files = Json::parse(expect_success({"info", "--json", "-", tokens(), run, run + "/checkpoint-000006"}).out, "info");
+  const Json files = Json::parse(
+      expect_success({"info", "--json", "-", tokens(), run, run + "/checkpoint-000006"}).out,
+      "info");
   ASSERT_EQ(files.at("files").size(), 3U);
   EXPECT_EQ(files.at("files").at(size_t{0}).at("tokens").as_integer(), 12000);
   for (const size_t i : {size_t{1}, size_t{2}}) {
@@ -70,11 +74,14 @@ TEST_F(Commands, InfoDescribesTokensCheckpointsAndTheBuild) {
 }
 
 TEST_F(Commands, TrainLearnsAndLeavesItsOptionsMetricsAndCheckpoint) {
-  expect_success(training("run", 30, {"--validation-tokens", tokens(1), "--evaluate-every", "10", "--json", folder_ / "r.json"}));
+  expect_success(training(
+      "run", 30,
+      {"--validation-tokens", tokens(1), "--evaluate-every", "10", "--json", folder_ / "r.json"}));
   const std::string run = folder_ / "run";
   const std::string metrics = read_file(run + "/metrics.jsonl");
   std::vector<Json> lines;
-  for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
+  for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
     lines.push_back(Json::parse(metrics.substr(begin, end - begin), "metrics"));
   }
   ASSERT_EQ(lines.size(), 30U);
@@ -93,9 +100,13 @@ TEST_F(Commands, TrainLearnsAndLeavesItsOptionsMetricsAndCheckpoint) {
 
 TEST_F(Commands, FineTuningKeepsWhatPretrainingWas) {
   const std::string run = trained_run();
-  expect_success({"train", "--checkpoint", run, "--tokens", tokens(), "--context-length", "96", "--rope-base", "1e6", "--batch-size",
-                  "1", "--steps", "2", "--output", folder_ / "tuned"});
-  const Json info = Json::parse(expect_success({"info", "--json", "-", folder_ / "tuned"}).out, "info").at("files").at(size_t{0});
+  expect_success({"train", "--checkpoint", run, "--tokens", tokens(), "--context-length", "96",
+                  "--rope-base", "1e6", "--batch-size", "1", "--steps", "2", "--output",
+                  folder_ / "tuned"});
+  const Json info =
+      Json::parse(expect_success({"info", "--json", "-", folder_ / "tuned"}).out, "info")
+          .at("files")
+          .at(size_t{0});
   EXPECT_EQ(info.at("model").at("rope_theta").as_real(), 1e6);
   EXPECT_EQ(info.at("model").at("max_position_embeddings").as_integer(), 96);
   EXPECT_EQ(info.at("training").at("pretraining").at("rope_base").as_real(), 10000);
@@ -105,8 +116,9 @@ TEST_F(Commands, FineTuningKeepsWhatPretrainingWas) {
 TEST_F(Commands, EvaluateScoresEveryTargetOnce) {
   const std::string run = trained_run();
   const Json result =
-      Json::parse(expect_success({"evaluate", "--checkpoint", run, "--tokens", tokens(1), "--context-lengths", "32,48,97",
-                                  "--tokens-per-length", "1K", "--plot", folder_ / "p.svg", "--json", "-"})
+      Json::parse(expect_success({"evaluate", "--checkpoint", run, "--tokens", tokens(1),
+                                  "--context-lengths", "32,48,97", "--tokens-per-length", "1K",
+                                  "--plot", folder_ / "p.svg", "--json", "-"})
                       .out,
                   "evaluate");
   ASSERT_EQ(result.at("lengths").size(), 3U);
@@ -114,7 +126,8 @@ TEST_F(Commands, EvaluateScoresEveryTargetOnce) {
   for (size_t i = 0; i < 3; ++i) {
     const Json& length = result.at("lengths").at(i);
     EXPECT_EQ(length.at("windows").as_integer(), windows[i]);
-    EXPECT_EQ(length.at("tokens").as_integer(), windows[i] * length.at("context_length").as_integer());
+    EXPECT_EQ(length.at("tokens").as_integer(),
+              windows[i] * length.at("context_length").as_integer());
     EXPECT_NEAR(length.at("perplexity").as_real(), std::exp(length.at("loss").as_real()), 1e-9);
     double sum = 0;
     int64_t counted = 0;
@@ -128,24 +141,54 @@ TEST_F(Commands, EvaluateScoresEveryTargetOnce) {
   EXPECT_NE(read_file(folder_ / "p.svg").find("predicted reach"), std::string::npos);
 }
 
+TEST_F(Commands, EvaluateComparesWithEarlierResults) {
+  const std::string trained = trained_run();
+  const Words words{"evaluate", "--checkpoint", trained, "--tokens", tokens(), "--windows", "4"};
+  const auto with = [&](const Words& more) {
+    Words all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return expect_success(all);
+  };
+  with({"--context-lengths", "24,48", "--rope-base", "1e6", "--json", folder_ / "large.json"});
+  const Outcome both = with({"--context-lengths", "48,96", "--compare", folder_ / "large.json",
+                             "--plot", folder_ / "both.svg"});
+  EXPECT_NE(both.out.find("24"), std::string::npos) << both.out;
+  const std::string plot = read_file(folder_ / "both.svg");
+  EXPECT_EQ(plot.find("<svg"), plot.rfind("<svg"));
+  Words bad = words;
+  bad.insert(bad.end(), {"--compare", trained + "/options.json"});
+  expect_error(run(bad), 2, "holds no evaluation");
+}
+
 TEST_F(Commands, EvaluateOfTextIsEvaluateOfItsTokens) {
   const std::string run = trained_run();
   write_file(folder_ / "text.txt", some_text(2));
   const auto loss = [&](const Words& source) {
-    Words words{"evaluate", "--checkpoint", run, "--context-lengths", "48", "--windows", "9", "--json", "-"};
+    Words words{"evaluate", "--checkpoint", run, "--context-lengths", "48", "--windows",
+                "9",        "--json",       "-"};
     words.insert(words.end(), source.begin(), source.end());
-    return Json::parse(expect_success(words).out, "evaluate").at("lengths").at(size_t{0}).at("loss").as_real();
+    return Json::parse(expect_success(words).out, "evaluate")
+        .at("lengths")
+        .at(size_t{0})
+        .at("loss")
+        .as_real();
   };
-  EXPECT_EQ(loss({"--text", folder_ / "text.txt", "--tokenizer", "bytes"}), loss({"--tokens", tokens(2)}));
+  EXPECT_EQ(loss({"--text", folder_ / "text.txt", "--tokenizer", "bytes"}),
+            loss({"--tokens", tokens(2)}));
 }
 
 TEST_F(Commands, OverlapIsScoredOnlyWhenAsked) {
   const std::string run = trained_run();
   const auto counted = [&](const Words& more) {
-    Words words{"evaluate", "--checkpoint", run, "--tokens", tokens(), "--context-lengths", "48",
-                "--windows", "5",          "--stride",      "16",       "--json",            "-"};
+    Words words{"evaluate", "--checkpoint", run, "--tokens", tokens(), "--context-lengths",
+                "48",       "--windows",    "5", "--stride", "16",     "--json",
+                "-"};
     words.insert(words.end(), more.begin(), more.end());
-    return Json::parse(expect_success(words).out, "evaluate").at("lengths").at(size_t{0}).at("tokens").as_integer();
+    return Json::parse(expect_success(words).out, "evaluate")
+        .at("lengths")
+        .at(size_t{0})
+        .at("tokens")
+        .as_integer();
   };
   EXPECT_EQ(counted({}), 48 + 4 * 16);
   EXPECT_EQ(counted({"--score-overlap"}), 5 * 48);
@@ -154,7 +197,8 @@ TEST_F(Commands, OverlapIsScoredOnlyWhenAsked) {
 TEST_F(Commands, GenerateIsAFunctionOfItsSeed) {
   const std::string run = trained_run();
   const auto text = [&](const Words& more) {
-    Words words{"generate", "--checkpoint", run, "--tokenizer", "bytes", "--prompt", "the rope ", "--max-tokens", "40"};
+    Words words{"generate",  "--checkpoint", run, "--tokenizer", "bytes", "--prompt",
+                "the rope ", "--max-tokens", "40"};
     words.insert(words.end(), more.begin(), more.end());
     return expect_success(words).out;
   };
@@ -169,17 +213,18 @@ TEST_F(Commands, GenerateIsAFunctionOfItsSeed) {
 TEST_F(Commands, TheTextOfAPublishedModelIsTheReferenceByteForByte) {
   RINGBOLT_NEEDS_DATA();
   const std::string data = testing_support::data_path("").string();
-  const Outcome outcome =
-      expect_success({"generate", "--checkpoint", data + "/checkpoints/stories260K.bin", "--tokenizer",
-                      data + "/tokenizers/tok512/tok512.model", "--temperature", "0", "--max-tokens", "200"});
+  const Outcome outcome = expect_success(
+      {"generate", "--checkpoint", data + "/checkpoints/stories260K.bin", "--tokenizer",
+       data + "/tokenizers/tok512/tok512.model", "--temperature", "0", "--max-tokens", "200"});
   EXPECT_EQ(outcome.out, read_file(data + "/reference/stories260K_greedy200_expected.txt") + "\n");
 }
 
 TEST_F(Commands, OptionsComeFromVariablesAndFiles) {
   write_file(folder_ / "run.ini", "steps = 3\nbatch-size = 1\n");
-  const Outcome outcome = run({"train", "--config", folder_ / "run.ini", "--model", "tiny", "--tokens", tokens(), "--output",
-                               folder_ / "run", "--batch-size", "2"},
-                              "", {{"RINGBOLT_CONTEXT_LENGTH", "1K"}, {"RINGBOLT_STEPS", "9"}});
+  const Outcome outcome =
+      run({"train", "--config", folder_ / "run.ini", "--model", "tiny", "--tokens", tokens(),
+           "--output", folder_ / "run", "--batch-size", "2"},
+          "", {{"RINGBOLT_CONTEXT_LENGTH", "1K"}, {"RINGBOLT_STEPS", "9"}});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   const Json options = read_json_file(folder_ / "run/options.json");
   EXPECT_EQ(options.at("steps").as_integer(), 3);
@@ -188,7 +233,8 @@ TEST_F(Commands, OptionsComeFromVariablesAndFiles) {
 }
 
 TEST_F(Commands, ALogFileGetsPlainLines) {
-  const Outcome outcome = run(training("run", 5), "", {{"RINGBOLT_PROGRESS", "auto"}, {"TERM", "xterm"}});
+  const Outcome outcome =
+      run(training("run", 5), "", {{"RINGBOLT_PROGRESS", "auto"}, {"TERM", "xterm"}});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("train 100%  5/5 steps"), std::string::npos) << outcome.err;
   EXPECT_EQ(outcome.err.find('\r'), std::string::npos);

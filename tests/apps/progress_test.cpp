@@ -40,7 +40,8 @@ TEST(ProgressLines, AppearEveryTenPercentWithoutControlCharacters) {
   EXPECT_EQ(lines[4], "train 50%  100/200 steps  2.00 steps/s  50.0 s left  loss 3.21");
   EXPECT_EQ(lines[9], "train 100%  200/200 steps  2.00 steps/s  in 1:40  loss 3.21");
   const std::string text = fake.stream.str();
-  EXPECT_TRUE(std::none_of(text.begin(), text.end(), [](char c) { return c != '\n' && (c < ' ' || c > '~'); }));
+  EXPECT_TRUE(std::none_of(text.begin(), text.end(),
+                           [](char c) { return c != '\n' && (c < ' ' || c > '~'); }));
 }
 
 TEST(ProgressLines, AppearAfterLongSilenceBetweenTenths) {
@@ -67,7 +68,8 @@ TEST(ProgressLines, OfAShortRunAreOnlyItsEnd) {
 
 TEST(ProgressLines, OfUnknownTotalShowCountAndRate) {
   Fake fake;
-  Progress progress("tokenize", 0, "bytes", fake.output(ProgressMode::lines), 0, ProgressUnit::bytes);
+  Progress progress("tokenize", 0, "bytes", fake.output(ProgressMode::lines), 0,
+                    ProgressUnit::bytes);
   fake.now += 31;
   progress.update(31 * 2048);
   ASSERT_EQ(fake.lines().size(), 1U);
@@ -85,7 +87,8 @@ TEST(ProgressBar, FitsTheWidthAndRewritesItsLine) {
     progress.finish();
     const std::string text = fake.stream.str();
     int64_t drawn = 0;
-    for (size_t begin = text.find('\r'); begin != std::string::npos; begin = text.find('\r', begin + 1), ++drawn) {
+    for (size_t begin = text.find('\r'); begin != std::string::npos;
+         begin = text.find('\r', begin + 1), ++drawn) {
       const size_t end = text.find("\x1b[K", begin);
       ASSERT_NE(end, std::string::npos);
       EXPECT_LT(static_cast<int64_t>(end - begin - 1), width);
@@ -101,8 +104,9 @@ TEST(ProgressBar, ShowsHalfTheBarHalfWay) {
   Progress progress("train", 60, "steps", fake.output(ProgressMode::bar, 100));
   fake.now += 30;
   progress.update(30);
-  EXPECT_EQ(fake.stream.str(),
-            "\rtrain 50% [===============>              ]  30/60 steps  1.00 steps/s  30.0 s left\x1b[K");
+  EXPECT_EQ(
+      fake.stream.str(),
+      "\rtrain 50% [===============>              ]  30/60 steps  1.00 steps/s  30.0 s left\x1b[K");
 }
 
 TEST(ProgressBar, IsRedrawnTenTimesASecondAtMost) {

@@ -1,4 +1,5 @@
-// Interrupted runs: by a signal, by --stop-after, by kill -9 at any moment. Metrics and weights must not tell.
+// Interrupted runs: by a signal, by --stop-after, by kill -9 at any moment. Metrics and weights
+// must not tell.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -21,7 +22,8 @@ namespace fs = std::filesystem;
 std::vector<std::string> timeless_metrics(const std::string& run) {
   std::vector<std::string> lines;
   const std::string text = read_file(run + "/metrics.jsonl");
-  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
     const Json line = Json::parse(text.substr(begin, end - begin), "metrics");
     Json kept = Json::object();
     for (const auto& [name, value] : line.members()) {
@@ -32,7 +34,8 @@ std::vector<std::string> timeless_metrics(const std::string& run) {
   return lines;
 }
 
-/// Expects the newest checkpoints to hold bit-equal tensors, and returns how many elements were compared.
+/// Expects the newest checkpoints to hold bit-equal tensors, and returns how many elements were
+/// compared.
 int64_t compare_checkpoints(const std::string& a, const std::string& b) {
   const CheckpointReader left = CheckpointReader::open(find_checkpoints(a).back().folder);
   const CheckpointReader right = CheckpointReader::open(find_checkpoints(b).back().folder);
@@ -61,7 +64,10 @@ bool wait_for(const std::string& path) {
 class Resume : public Commands {
  protected:
   /// What the whole run has more than training(): everything that a resumed run must carry on.
-  Words more() { return {"--checkpoint-every", "4", "--validation-tokens", tokens(1), "--evaluate-every", "3", "--evaluation-windows", "3"}; }
+  Words more() {
+    return {"--checkpoint-every", "4", "--validation-tokens",  tokens(1),
+            "--evaluate-every",   "3", "--evaluation-windows", "3"};
+  }
   void expect_equal_runs(const std::string& a, const std::string& b, size_t steps) {
     EXPECT_EQ(timeless_metrics(folder_ / a).size(), steps);
     EXPECT_EQ(timeless_metrics(folder_ / a), timeless_metrics(folder_ / b));
@@ -75,8 +81,9 @@ TEST_F(Resume, AfterStoppingIsTheRunWithoutInterruption) {
   part.insert(part.end(), {"--stop-after", "7"});
   const Outcome stopped = run(part, "", {{"RINGBOLT_PROGRESS", "lines"}});
   EXPECT_EQ(stopped.status, 0);
-  EXPECT_NE(stopped.err.find("stopped after step 7 of 12 (--stop-after). Go on with: ringbolt train --output " +
-                             (folder_ / "part") + " --resume"),
+  EXPECT_NE(stopped.err.find(
+                "stopped after step 7 of 12 (--stop-after). Go on with: ringbolt train --output " +
+                (folder_ / "part") + " --resume"),
             std::string::npos)
       << stopped.err;
   EXPECT_EQ(find_checkpoints(folder_ / "part").back().step, 7);
@@ -154,9 +161,12 @@ TEST_F(Resume, RefusesAnotherRecipeAnOccupiedFolderAndAnEmptyOne) {
   const std::string run = trained_run();
   expect_error(this->run({"train", "--output", run, "--resume", "--steps", "9", "--seed", "5"}), 2,
                "--seed differs from the run in " + run);
-  expect_error(this->run({"train", "--output", run, "--resume", "--steps", "9", "--batch-size", "3"}), 2, "--batch-size differs");
+  expect_error(
+      this->run({"train", "--output", run, "--resume", "--steps", "9", "--batch-size", "3"}), 2,
+      "--batch-size differs");
   expect_error(this->run(training("trained", 9)), 2, "already holds a run");
-  expect_error(this->run({"train", "--output", folder_ / "nowhere", "--resume"}), 2, "there is no run in");
+  expect_error(this->run({"train", "--output", folder_ / "nowhere", "--resume"}), 2,
+               "there is no run in");
 }
 
 }  // namespace

@@ -26,7 +26,8 @@ void redirect(const std::string& path, int flags, int target) {
 
 std::string new_folder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "ringbolt-test-XXXXXX").string();
-  if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error(std::string("mkdtemp: ") + std::strerror(errno));
+  if (mkdtemp(pattern.data()) == nullptr)
+    throw std::runtime_error(std::string("mkdtemp: ") + std::strerror(errno));
   return pattern;
 }
 
@@ -46,7 +47,8 @@ Program::Program(const std::vector<std::string>& arguments, const std::string& s
   if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
   if (pid_ != 0) return;
   redirect(folder_ + "/in", O_RDONLY, STDIN_FILENO);
-  redirect(standard_output.empty() ? folder_ + "/out" : standard_output, O_WRONLY | O_CREAT, STDOUT_FILENO);
+  redirect(standard_output.empty() ? folder_ + "/out" : standard_output, O_WRONLY | O_CREAT,
+           STDOUT_FILENO);
   redirect(folder_ + "/err", O_WRONLY | O_CREAT, STDERR_FILENO);
   setenv("RINGBOLT_PROGRESS", "none", 1);
   setenv("OMP_NUM_THREADS", "1", 1);  // the models are too small to share
@@ -86,7 +88,9 @@ Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::strin
 void expect_error(const Outcome& outcome, int status, const std::string& part) {
   EXPECT_EQ(outcome.status, status) << outcome.err;
   static const std::regex grammar("ringbolt( [a-z]+)?: [^\n]+ \\([^\n]+\\)\\. [^\n]+[.?]\n");
-  EXPECT_TRUE(std::regex_match(outcome.err, grammar)) << "not one line 'problem (why). What to try.':\n" << outcome.err;
+  EXPECT_TRUE(std::regex_match(outcome.err, grammar))
+      << "not one line 'problem (why). What to try.':\n"
+      << outcome.err;
   EXPECT_NE(outcome.err.find(part), std::string::npos) << "no '" << part << "' in\n" << outcome.err;
 }
 

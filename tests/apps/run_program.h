@@ -1,4 +1,5 @@
-// Runs the built `ringbolt` as a user does: a process of its own, its two outputs and its exit status.
+// Runs the built `ringbolt` as a user does: a process of its own, its two outputs and its exit
+// status.
 #pragma once
 
 #include <sys/types.h>
@@ -22,8 +23,9 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 class Program {
  public:
   /// `standard_output` names a file or device that takes it; empty keeps it for wait().
-  explicit Program(const std::vector<std::string>& arguments, const std::string& standard_input = "",
-                   const Environment& environment = {}, const std::string& standard_output = "");
+  explicit Program(const std::vector<std::string>& arguments,
+                   const std::string& standard_input = "", const Environment& environment = {},
+                   const std::string& standard_output = "");
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -36,10 +38,12 @@ class Program {
   pid_t pid_ = -1;
 };
 
-Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::string& standard_input = "",
-                     const Environment& environment = {}, const std::string& standard_output = "");
+Outcome run_ringbolt(const std::vector<std::string>& arguments,
+                     const std::string& standard_input = "", const Environment& environment = {},
+                     const std::string& standard_output = "");
 
-/// Expects the exit status and exactly one line "ringbolt …: problem (why). What to try." that contains `part`.
+/// Expects the exit status and exactly one line "ringbolt …: problem (why). What to try." that
+/// contains `part`.
 void expect_error(const Outcome& outcome, int status, const std::string& part);
 
 /// A folder that is removed with everything in it.

@@ -25,24 +25,42 @@ std::string usage_error(const Body& body) {
 }
 
 TEST(ParseCount, ReadsPlainNumbersSuffixesAndExponents) {
-  const std::vector<std::pair<std::string, int64_t>> cases{
-      {"0", 0},         {"4096", 4096},      {"16K", 16384},   {"16k", 16384},
-      {"1M", 1048576},  {"2G", 2147483648},  {"1e6", 1000000}, {"1.5K", 1536},
-      {"+7", 7},        {" 12 ", 12},        {"0.5M", 524288}, {"2.5e3", 2500},
-      {"9007199254740993", 9007199254740993}};
+  const std::vector<std::pair<std::string, int64_t>> cases{{"0", 0},
+                                                           {"4096", 4096},
+                                                           {"16K", 16384},
+                                                           {"16k", 16384},
+                                                           {"1M", 1048576},
+                                                           {"2G", 2147483648},
+                                                           {"1e6", 1000000},
+                                                           {"1.5K", 1536},
+                                                           {"+7", 7},
+                                                           {" 12 ", 12},
+                                                           {"0.5M", 524288},
+                                                           {"2.5e3", 2500},
+                                                           {"9007199254740993", 9007199254740993}};
   for (const auto& [text, count] : cases) EXPECT_EQ(parse_count(text), count) << text;
 }
 
 TEST(ParseCount, RefusesWhatIsNoCountAndSaysWhy) {
   const std::vector<std::pair<std::string, std::string>> cases{
-      {"", "it is not a number"},       {"K", "it is not a number"},   {"ten", "it is not a number"},
-      {"16X", "the suffix 'X' is none of K, M, G"},                    {"16KB", "it is not a number"},
-      {"-1", "it is negative"},         {"-1.5K", "it is negative"},   {"1.3", "it is not whole"},
-      {"1.3K", "it is not whole"},      {"1e30", "it is above 2^63"},  {"9223372036854775807K", "it is above 2^63"},
-      {"0x10", "it is not a number"},   {"nan", "it is not a number"}, {"inf", "it is not a number"}};
+      {"", "it is not a number"},
+      {"K", "it is not a number"},
+      {"ten", "it is not a number"},
+      {"16X", "the suffix 'X' is none of K, M, G"},
+      {"16KB", "it is not a number"},
+      {"-1", "it is negative"},
+      {"-1.5K", "it is negative"},
+      {"1.3", "it is not whole"},
+      {"1.3K", "it is not whole"},
+      {"1e30", "it is above 2^63"},
+      {"9223372036854775807K", "it is above 2^63"},
+      {"0x10", "it is not a number"},
+      {"nan", "it is not a number"},
+      {"inf", "it is not a number"}};
   for (const auto& [text, why] : cases) {
     const std::string told = usage_error([&] { parse_count(text); });
-    EXPECT_NE(told.find("'" + text + "' is not a count (" + why + "). "), std::string::npos) << text << ": " << told;
+    EXPECT_NE(told.find("'" + text + "' is not a count (" + why + "). "), std::string::npos)
+        << text << ": " << told;
   }
 }
 
@@ -64,7 +82,8 @@ TEST(ParseReal, ReadsRealNumbersOnly) {
   EXPECT_EQ(parse_real("500000"), 5e5);
   EXPECT_EQ(parse_real("-0.25"), -0.25);
   for (const std::string text : {"", "1M", "1e", "0,5", "nan", "inf", "1 2"}) {
-    EXPECT_NE(usage_error([&] { parse_real(text); }).find("'" + text + "' is not a real number ("), std::string::npos)
+    EXPECT_NE(usage_error([&] { parse_real(text); }).find("'" + text + "' is not a real number ("),
+              std::string::npos)
         << text;
   }
 }
