@@ -10,9 +10,10 @@
 // the instruction set alone, and sums have a fixed order: results are bit-equal from run to run and
 // for any number of threads.
 //
-// Memory besides the operands: attention_workspace_bytes, independent of T, except for 8 bytes a
-// block of keys and head in backward and a copy of the slice list by blocks. The threads keep their
-// part for the next call.
+// Memory besides the operands: attention_workspace_bytes, independent of T, which the threads keep for
+// the next call. Besides that, for the time of a call: a copy of the slice list by blocks, in backward 8
+// bytes a block of keys and head, and where few queries meet many keys (decoding) partial results of
+// at most 2 MB.
 #pragma once
 
 #include <cstdint>

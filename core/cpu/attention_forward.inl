@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kForwardColumns = 192;
 constexpr int kForwardKeys = 128;
-static_assert(kForwardColumns % (kLanes * kTileVectors) == 0 || kTileVectors == 2);
+static_assert(kForwardColumns % kLanes == 0);
 
 template <class In, class Product>
 class Forward {
