@@ -40,11 +40,10 @@ missing_elsewhere() {
   local probe name kind what
   while IFS=';' read -r _ probe name; do
     read -r kind what <<<"$probe"
-    if [ "$kind" = command ]; then
-      command -v "$what" >/dev/null || echo "  $name"
-    else
-      has_header "$what" || echo "  $name"
-    fi
+    case $kind in
+      command) command -v "$what" >/dev/null || echo "  $name" ;;
+      header) has_header "$what" || echo "  $name" ;;
+    esac
   done < <(package_lines)
 }
 

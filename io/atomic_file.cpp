@@ -15,15 +15,21 @@ namespace {
 
 std::string advice(int error_number) {
   switch (error_number) {
-    case ENOENT: return "Check the path.";
+    case ENOENT:
+      return "Check the path.";
     case EACCES:
     case EPERM:
-    case EROFS: return "Check the permissions, or choose another folder.";
+    case EROFS:
+      return "Check the permissions, or choose another folder.";
     case ENOSPC:
-    case EDQUOT: return "Free some space, or choose another disk.";
-    case EISDIR: return "Name a file, not a folder.";
-    case ENOTDIR: return "A part of the path is a file; check it.";
-    default: return "Check the disk and the path.";
+    case EDQUOT:
+      return "Free some space, or choose another disk.";
+    case EISDIR:
+      return "Name a file, not a folder.";
+    case ENOTDIR:
+      return "A part of the path is a file; check it.";
+    default:
+      return "Check the disk and the path.";
   }
 }
 
@@ -49,8 +55,8 @@ class Descriptor {
 }  // namespace
 
 IoError system_error(const std::string& action, const std::string& path, int error_number) {
-  return IoError(message(concat("cannot ", action, " ", path), std::generic_category().message(error_number),
-                         advice(error_number)));
+  return IoError(message(concat("cannot ", action, " ", path),
+                         std::generic_category().message(error_number), advice(error_number)));
 }
 
 std::string parent_folder(const std::string& path) {
@@ -77,14 +83,16 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
 
 AtomicFile::~AtomicFile() {
   if (!pending_) return;
-  // Emptied first: HDF5 leaves a file open whose close failed on a full disk, and its space would stay taken.
+  // Emptied first: HDF5 leaves a file open whose close failed on a full disk, and its space would
+  // stay taken.
   [[maybe_unused]] const int emptied = ::truncate(partial_.c_str(), 0);
   ::unlink(partial_.c_str());
 }
 
 void AtomicFile::commit() {
   sync_to_disk(partial_);
-  if (std::rename(partial_.c_str(), path_.c_str()) != 0) throw system_error("rename to", path_, errno);
+  if (std::rename(partial_.c_str(), path_.c_str()) != 0)
+    throw system_error("rename to", path_, errno);
   pending_ = false;
   sync_to_disk(parent_folder(path_));
 }

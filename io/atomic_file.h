@@ -1,7 +1,8 @@
 // Files that are there whole or not at all.
 //
-// Everything is written beside its destination as "<path>.partial", flushed to disk, renamed, and the folder flushed:
-// a process killed at any moment, or a full disk, leaves the earlier file as it was.
+// Everything is written beside its destination as "<path>.partial", flushed to disk, renamed, and
+// the folder flushed: a process killed at any moment, or a full disk, leaves the earlier file as it
+// was.
 #pragma once
 
 #include <string>
@@ -11,7 +12,8 @@
 
 namespace ringbolt {
 
-/// A file being written. Until `commit` returns, only partial_path() exists; the destructor removes it.
+/// A file being written. Until `commit` returns, only partial_path() exists; the destructor removes
+/// it.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -22,7 +24,8 @@ class AtomicFile {
   const std::string& path() const { return path_; }
   /// Where the contents go meanwhile.
   const std::string& partial_path() const { return partial_; }
-  /// Flushes the partial file, gives it its name and flushes the folder. Requires: the writer has closed it.
+  /// Flushes the partial file, gives it its name and flushes the folder. Requires: the writer has
+  /// closed it.
   void commit();
 
  private:

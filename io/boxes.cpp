@@ -6,8 +6,8 @@
 namespace ringbolt {
 namespace {
 
-void add_boxes(const Shape& shape, int dimension, std::vector<int64_t> prefix, int64_t first, int64_t count,
-               int64_t offset, std::vector<Box>& boxes) {
+void add_boxes(const Shape& shape, int dimension, std::vector<int64_t> prefix, int64_t first,
+               int64_t count, int64_t offset, std::vector<Box>& boxes) {
   if (count == 0) return;
   int64_t inner = 1;  // elements of one index of this dimension
   for (int i = dimension + 1; i < shape.rank(); ++i) inner *= shape[i];

@@ -1,6 +1,7 @@
 // Flat ranges of an array as boxes (hyperslabs).
 //
-// Shards own ranges of the flat, row-major elements of a tensor, which need not begin or end with a row.
+// Shards own ranges of the flat, row-major elements of a tensor, which need not begin or end with a
+// row.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@ struct Box {
   int64_t offset;              ///< elements from the beginning of the range to this box
 };
 
-/// The range [first, first + count) in order: at most three boxes for a matrix (the end of a row, whole rows, the
-/// beginning of a row), two more for each further dimension. Requires: the range lies in the array.
+/// The range [first, first + count) in order: at most three boxes for a matrix (the end of a row,
+/// whole rows, the beginning of a row), two more for each further dimension. Requires: the range
+/// lies in the array.
 std::vector<Box> boxes_of_range(const Shape& shape, int64_t first, int64_t count);
 
 }  // namespace ringbolt

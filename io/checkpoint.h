@@ -1,11 +1,13 @@
 // Checkpoints: one HDF5 file a rank, and an index that shows every tensor as one array.
 //
-//   checkpoint-000100/shard-00003.h5   what rank 3 owned: flat pieces of tensors, "<name>/<first element>"
-//                    /index.h5         step, model, training state; each tensor as a virtual dataset over the shards
+//   checkpoint-000100/shard-00003.h5   what rank 3 owned: flat pieces of tensors, "<name>/<first
+//   element>"
+//                    /index.h5         step, model, training state; each tensor as a virtual
+//                    dataset over the shards
 //
-// Written as "<folder>.partial", flushed on every rank, then renamed by rank 0: a run killed at any moment leaves earlier
-// checkpoints whole. Any number of ranks reads it, in any ranges. Names are "weights/<Hugging Face's name>",
-// "moments/first/<…>" and "moments/second/<…>".
+// Written as "<folder>.partial", flushed on every rank, then renamed by rank 0: a run killed at any
+// moment leaves earlier checkpoints whole. Any number of ranks reads it, in any ranges. Names are
+// "weights/<Hugging Face's name>", "moments/first/<…>" and "moments/second/<…>".
 #pragma once
 
 #include <cstdint>
@@ -53,13 +55,14 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  /// Elements [first_element, first_element + values.elements()) of the tensor `name`, whose whole shape is `whole`; f32
-  /// or bf16, contiguous, in host memory. Empty pieces may be skipped or given. An error is kept for finish(), so that
-  /// no rank leaves the others waiting.
+  /// Elements [first_element, first_element + values.elements()) of the tensor `name`, whose whole
+  /// shape is `whole`; f32 or bf16, contiguous, in host memory. Empty pieces may be skipped or
+  /// given. An error is kept for finish(), so that no rank leaves the others waiting.
   void write(const std::string& name, const Shape& whole, int64_t first_element, ConstView values);
 
-  /// Collective. Makes the checkpoint appear, replacing one of the same name. Throws on every rank: IoError where any
-  /// rank failed or some elements of a tensor were written by no rank, or by two; then nothing remains of it.
+  /// Collective. Makes the checkpoint appear, replacing one of the same name. Throws on every rank:
+  /// IoError where any rank failed or some elements of a tensor were written by no rank, or by two;
+  /// then nothing remains of it.
   void finish(const CheckpointInfo& info);
 
  private:
@@ -86,7 +89,8 @@ class CheckpointWriter {
 class CheckpointReader {
  public:
   /// Opens and checks the index and every shard. `path` is the checkpoint's folder or its index.h5.
-  /// Throws: IoError naming the file that is missing, damaged, foreign or of another checkpoint, or the incomplete tensor.
+  /// Throws: IoError naming the file that is missing, damaged, foreign or of another checkpoint, or
+  /// the incomplete tensor.
   static CheckpointReader open(const std::string& path);
 
   const CheckpointInfo& info() const { return info_; }
@@ -98,7 +102,8 @@ class CheckpointReader {
   int shards() const { return static_cast<int>(shards_.size()); }
   const std::string& folder() const { return folder_; }
 
-  /// Elements [first, first + out.size()) as f32. Throws: IoError, naming shard and dataset where a checksum is wrong.
+  /// Elements [first, first + out.size()) as f32. Throws: IoError, naming shard and dataset where a
+  /// checksum is wrong.
   void read(const std::string& name, int64_t first, std::span<float> out) const;
 
  private:

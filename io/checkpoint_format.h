@@ -1,4 +1,5 @@
-// What writing and reading a checkpoint share: file names, formats, and the rule that pieces cover a tensor.
+// What writing and reading a checkpoint share: file names, formats, and the rule that pieces cover
+// a tensor.
 #pragma once
 
 #include <span>

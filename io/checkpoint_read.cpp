@@ -45,10 +45,13 @@ std::vector<FoundCheckpoint> find_checkpoints(const std::string& run) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(kPrefix) || !fs::exists(entry.path() / kIndexName)) continue;
     const std::string digits = name.substr(kPrefix.size());
-    if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (digits.empty() || digits.size() > 18 ||
+        digits.find_first_not_of("0123456789") != std::string::npos)
+      continue;
     found.push_back({std::stoll(digits), entry.path().string()});
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.step < b.step; });
   return found;
 }
 
@@ -57,18 +60,20 @@ void check_cover(const std::string& folder, std::span<const TensorPiece> pieces)
   int64_t next = 0;
   for (const TensorPiece& p : pieces) {
     if (p.whole != head.whole || p.dtype != head.dtype) {
-      refuse(folder, concat("its pieces of ", p.name, " disagree on shape or type: ", head.whole.str(), " ",
-                            name_of(head.dtype), " and ", p.whole.str(), " ", name_of(p.dtype)));
+      refuse(folder,
+             concat("its pieces of ", p.name, " disagree on shape or type: ", head.whole.str(), " ",
+                    name_of(head.dtype), " and ", p.whole.str(), " ", name_of(p.dtype)));
     }
     if (p.first != next) {
-      refuse(folder, concat("of ", p.name, " ", p.whole.str(), " the elements from ", std::min(next, p.first), " to ",
-                            std::max(next, p.first), p.first > next ? " are missing" : " are there twice"));
+      refuse(folder, concat("of ", p.name, " ", p.whole.str(), " the elements from ",
+                            std::min(next, p.first), " to ", std::max(next, p.first),
+                            p.first > next ? " are missing" : " are there twice"));
     }
     next += p.count;
   }
   if (next != head.whole.elements()) {
-    refuse(folder, concat("of ", head.name, " ", head.whole.str(), " the elements from ", next, " to ",
-                          head.whole.elements(), " are missing"));
+    refuse(folder, concat("of ", head.name, " ", head.whole.str(), " the elements from ", next,
+                          " to ", head.whole.elements(), " are missing"));
   }
 }
 
@@ -76,11 +81,12 @@ CheckpointReader CheckpointReader::open(const std::string& path) {
   CheckpointReader reader;
   const bool is_index = fs::path(path).filename() == kIndexName;
   reader.folder_ = is_index ? parent_folder(path) : path;
-  const hdf5::File index = hdf5::File::open((fs::path(reader.folder_) / kIndexName).string(), kIndexFormat);
+  const hdf5::File index =
+      hdf5::File::open((fs::path(reader.folder_) / kIndexName).string(), kIndexFormat);
   reader.info_.build = index.stamp().build;
   reader.info_.step = index.integer_attribute("step");
-  reader.info_.model = model_from_json(Json::parse(index.text("model"), index.file_path() + ":model"),
-                                       index.file_path());
+  reader.info_.model = model_from_json(
+      Json::parse(index.text("model"), index.file_path() + ":model"), index.file_path());
   reader.info_.training_json = index.text("training");
   const int64_t id = index.integer_attribute("checkpoint_id");
   const int64_t shards = index.integer_attribute("shards");
@@ -90,7 +96,8 @@ CheckpointReader CheckpointReader::open(const std::string& path) {
 }
 
 void CheckpointReader::open_shards(int64_t id, int64_t count) {
-  if (count < 1 || count > 1'000'000) refuse(folder_, concat("it says that it has ", count, " shards"));
+  if (count < 1 || count > 1'000'000)
+    refuse(folder_, concat("it says that it has ", count, " shards"));
   for (int rank = 0; rank < count; ++rank) {
     const std::string path = (fs::path(folder_) / shard_name(rank)).string();
     hdf5::File shard = hdf5::File::open(path, kShardFormat);
@@ -107,13 +114,17 @@ void CheckpointReader::read_tensor_table(const hdf5::File& index) {
     const std::string name = listed.substr(kPieces.size());
     const hdf5::Dataset shown = index.dataset(name);
     const hdf5::Dataset table = index.dataset(listed);
-    if (table.shape().rank() != 2 || table.shape()[1] != 3) refuse(folder_, concat("its table of ", name, " is damaged"));
+    if (table.shape().rank() != 2 || table.shape()[1] != 3)
+      refuse(folder_, concat("its table of ", name, " is damaged"));
     std::vector<int64_t> rows(static_cast<size_t>(table.elements()));
     table.read<int64_t>(0, rows);
-    TensorEntry entry{shown.shape(), shown.type() == hdf5::Type::bf16 ? DType::bf16 : DType::f32, {}};
+    TensorEntry entry{
+        shown.shape(), shown.type() == hdf5::Type::bf16 ? DType::bf16 : DType::f32, {}};
     for (size_t i = 0; i + 2 < rows.size(); i += 3) {
-      if (rows[i] < 0 || rows[i] >= shards()) refuse(folder_, concat("a piece of ", name, " is in no shard"));
-      entry.pieces.push_back({name, entry.shape, entry.dtype, rows[i + 1], rows[i + 2], static_cast<int>(rows[i])});
+      if (rows[i] < 0 || rows[i] >= shards())
+        refuse(folder_, concat("a piece of ", name, " is in no shard"));
+      entry.pieces.push_back(
+          {name, entry.shape, entry.dtype, rows[i + 1], rows[i + 2], static_cast<int>(rows[i])});
     }
     check_cover(folder_, entry.pieces);
     tensors_.emplace(name, std::move(entry));
@@ -136,14 +147,17 @@ void CheckpointReader::read(const std::string& name, int64_t first, std::span<fl
   const TensorEntry& entry = tensor(name);
   const int64_t end = first + std::ssize(out);
   if (first < 0 || end > entry.shape.elements()) {
-    refuse(folder_, concat("the elements from ", first, " to ", end, " lie outside ", name, " ", entry.shape.str()));
+    refuse(folder_, concat("the elements from ", first, " to ", end, " lie outside ", name, " ",
+                           entry.shape.str()));
   }
   for (const TensorPiece& piece : entry.pieces) {
     const int64_t begin = std::max(first, piece.first);
     const int64_t stop = std::min(end, piece.first + piece.count);
     if (begin >= stop) continue;
-    const hdf5::Dataset dataset = shards_[static_cast<size_t>(piece.shard)].dataset(piece.dataset());
-    const std::span<float> part = out.subspan(static_cast<size_t>(begin - first), static_cast<size_t>(stop - begin));
+    const hdf5::Dataset dataset =
+        shards_[static_cast<size_t>(piece.shard)].dataset(piece.dataset());
+    const std::span<float> part =
+        out.subspan(static_cast<size_t>(begin - first), static_cast<size_t>(stop - begin));
     if (piece.dtype == DType::f32) {
       dataset.read<float>(begin - piece.first, part);
       continue;
@@ -153,7 +167,8 @@ void CheckpointReader::read(const std::string& name, int64_t first, std::span<fl
       const auto n = static_cast<size_t>(std::min<int64_t>(kBlock, std::ssize(part) - done));
       const std::span<bf16> values = std::span(block).first(n);
       dataset.read<bf16>(begin - piece.first + done, values);
-      std::transform(values.begin(), values.end(), part.begin() + done, [](bf16 x) { return to_float(x); });
+      std::transform(values.begin(), values.end(), part.begin() + done,
+                     [](bf16 x) { return to_float(x); });
     }
   }
 }

@@ -21,7 +21,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-hdf5::Type stored_type(DType dtype) { return dtype == DType::bf16 ? hdf5::Type::bf16 : hdf5::Type::f32; }
+hdf5::Type stored_type(DType dtype) {
+  return dtype == DType::bf16 ? hdf5::Type::bf16 : hdf5::Type::f32;
+}
 
 /// All ranks' texts, by rank.
 std::vector<std::string> gather_text(Communicator& ranks, const std::string& text) {
@@ -36,7 +38,8 @@ std::vector<std::string> gather_text(Communicator& ranks, const std::string& tex
   padded.resize(longest);
   std::string all(n * longest, '\0');
   ranks.all_gather(std::as_bytes(std::span(padded)), std::as_writable_bytes(std::span(all)));
-  for (size_t r = 0; r < n; ++r) texts[r] = all.substr(r * longest, static_cast<size_t>(lengths[r]));
+  for (size_t r = 0; r < n; ++r)
+    texts[r] = all.substr(r * longest, static_cast<size_t>(lengths[r]));
   return texts;
 }
 
@@ -44,7 +47,8 @@ std::vector<std::string> gather_text(Communicator& ranks, const std::string& tex
 std::string to_text(const std::vector<TensorPiece>& pieces) {
   std::ostringstream out;
   for (const TensorPiece& p : pieces) {
-    out << p.first << ' ' << p.count << ' ' << (p.dtype == DType::bf16 ? 1 : 0) << ' ' << p.whole.rank();
+    out << p.first << ' ' << p.count << ' ' << (p.dtype == DType::bf16 ? 1 : 0) << ' '
+        << p.whole.rank();
     for (int i = 0; i < p.whole.rank(); ++i) out << ' ' << p.whole[i];
     out << ' ' << p.name << '\n';
   }
@@ -53,10 +57,14 @@ std::string to_text(const std::vector<TensorPiece>& pieces) {
 
 Shape shape_of(const std::vector<int64_t>& d) {
   switch (d.size()) {
-    case 1: return {d[0]};
-    case 2: return {d[0], d[1]};
-    case 3: return {d[0], d[1], d[2]};
-    default: return {d[0], d[1], d[2], d[3]};
+    case 1:
+      return {d[0]};
+    case 2:
+      return {d[0], d[1]};
+    case 3:
+      return {d[0], d[1], d[2]};
+    default:
+      return {d[0], d[1], d[2], d[3]};
   }
 }
 
@@ -75,25 +83,30 @@ void add_from_text(const std::string& text, int shard, std::vector<TensorPiece>&
   }
 }
 
-/// Gives the finished folder its name. Where a checkpoint of that name is there, the two are exchanged in one step, so
-/// that at every moment one of them has the name; the file systems that cannot do that (NFS) have a moment without.
+/// Gives the finished folder its name. Where a checkpoint of that name is there, the two are
+/// exchanged in one step, so that at every moment one of them has the name; the file systems that
+/// cannot do that (NFS) have a moment without.
 void give_name(const std::string& partial, const std::string& folder) {
   if (!fs::exists(folder)) {
-    if (std::rename(partial.c_str(), folder.c_str()) != 0) throw system_error("rename to", folder, errno);
+    if (std::rename(partial.c_str(), folder.c_str()) != 0)
+      throw system_error("rename to", folder, errno);
     return;
   }
   constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
-  if (::syscall(SYS_renameat2, AT_FDCWD, partial.c_str(), AT_FDCWD, folder.c_str(), kExchange) != 0) {
+  if (::syscall(SYS_renameat2, AT_FDCWD, partial.c_str(), AT_FDCWD, folder.c_str(), kExchange) !=
+      0) {
     const std::string old = folder + ".old";
     if (std::rename(folder.c_str(), old.c_str()) != 0) throw system_error("rename", folder, errno);
-    if (std::rename(partial.c_str(), folder.c_str()) != 0) throw system_error("rename to", folder, errno);
+    if (std::rename(partial.c_str(), folder.c_str()) != 0)
+      throw system_error("rename to", folder, errno);
     fs::remove_all(old);
     return;
   }
   fs::remove_all(partial);
 }
 
-/// Removes a file. Emptied first: a close that failed on a full disk leaves it open, and its space would stay taken.
+/// Removes a file. Emptied first: a close that failed on a full disk leaves it open, and its space
+/// would stay taken.
 void discard(const std::string& path) {
   std::error_code ignored;
   fs::resize_file(path, 0, ignored);
@@ -118,21 +131,25 @@ CheckpointWriter::CheckpointWriter(std::string folder, Communicator& ranks, std:
   partial_ = folder_ + ".partial";
   if (ranks_.rank() == 0) {
     attempt([&] {
-      if (fs::exists(folder_) && !fs::is_directory(folder_)) throw system_error("write", folder_, ENOTDIR);
+      if (fs::exists(folder_) && !fs::is_directory(folder_))
+        throw system_error("write", folder_, ENOTDIR);
       fs::remove_all(partial_);
       fs::create_directories(partial_);
     });
     std::random_device entropy;
     id_ = static_cast<int64_t>((uint64_t{entropy()} << 31U) ^ entropy());
   }
-  ranks_.broadcast(std::as_writable_bytes(std::span(&id_, 1)), 0);  // also: nobody writes before the folder is there
+  ranks_.broadcast(std::as_writable_bytes(std::span(&id_, 1)),
+                   0);  // also: nobody writes before the folder is there
   attempt([&] {
     shard_ = hdf5::File::create(shard_path(), {kShardFormat, 1, build_});
     shard_->set_attribute("checkpoint_id", id_);
   });
 }
 
-std::string CheckpointWriter::shard_path() const { return partial_ + "/" + shard_name(ranks_.rank()); }
+std::string CheckpointWriter::shard_path() const {
+  return partial_ + "/" + shard_name(ranks_.rank());
+}
 
 CheckpointWriter::~CheckpointWriter() {
   if (finished_) return;
@@ -142,13 +159,15 @@ CheckpointWriter::~CheckpointWriter() {
   fs::remove(partial_, ignored);  // the last rank's succeeds
 }
 
-void CheckpointWriter::write(const std::string& name, const Shape& whole, int64_t first_element, ConstView values) {
+void CheckpointWriter::write(const std::string& name, const Shape& whole, int64_t first_element,
+                             ConstView values) {
   if (values.elements() == 0) return;
   attempt([&] {
     const int64_t count = values.elements();
-    if (!values.is_contiguous() || values.dtype() == DType::i32 || whole.rank() < 1 || first_element < 0 ||
-        first_element > whole.elements() - count) {
-      throw Error(message(concat("cannot write ", count, " elements of ", name, " ", whole.str(), " at ", first_element),
+    if (!values.is_contiguous() || values.dtype() == DType::i32 || whole.rank() < 1 ||
+        first_element < 0 || first_element > whole.elements() - count) {
+      throw Error(message(concat("cannot write ", count, " elements of ", name, " ", whole.str(),
+                                 " at ", first_element),
                           "a piece must be contiguous f32 or bf16 and lie inside its tensor",
                           "This is a defect of Ringbolt."));
     }
@@ -169,7 +188,8 @@ void CheckpointWriter::close_shard() {
 
 void CheckpointWriter::agree() {
   const std::vector<std::string> errors = gather_text(ranks_, error_);
-  const auto failed = std::find_if(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
+  const auto failed =
+      std::find_if(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
   if (failed == errors.end()) return;
   shard_.reset();
   discard(shard_path());
@@ -194,7 +214,8 @@ std::vector<TensorPiece> CheckpointWriter::gather_pieces() {
   return all;
 }
 
-void CheckpointWriter::write_index(const CheckpointInfo& info, const std::vector<TensorPiece>& pieces) {
+void CheckpointWriter::write_index(const CheckpointInfo& info,
+                                   const std::vector<TensorPiece>& pieces) {
   const std::string path = partial_ + "/" + kIndexName;
   hdf5::File index = hdf5::File::create(path, {kIndexFormat, 1, build_});
   index.set_attribute("checkpoint_id", id_);
@@ -203,7 +224,8 @@ void CheckpointWriter::write_index(const CheckpointInfo& info, const std::vector
   index.write_text("model", to_json(info.model).dump());
   index.write_text("training", info.training_json);
   for (auto begin = pieces.begin(); begin != pieces.end();) {
-    const auto end = std::find_if(begin, pieces.end(), [&](const TensorPiece& p) { return p.name != begin->name; });
+    const auto end = std::find_if(begin, pieces.end(),
+                                  [&](const TensorPiece& p) { return p.name != begin->name; });
     const std::span<const TensorPiece> tensor(begin, end);
     check_cover(folder_, tensor);
     std::vector<hdf5::VirtualPiece> sources;
@@ -214,9 +236,10 @@ void CheckpointWriter::write_index(const CheckpointInfo& info, const std::vector
     }
     hdf5::Dataset dataset =
         index.create_virtual(begin->name, stored_type(begin->dtype), begin->whole, sources);
-    // Rows (shard, first, count): the reader goes to the shards directly, so that an error names the shard.
-    hdf5::Dataset pieces_table = index.create_dataset("pieces/" + begin->name, hdf5::Type::i64,
-                                                      {std::ssize(tensor), 3});
+    // Rows (shard, first, count): the reader goes to the shards directly, so that an error names
+    // the shard.
+    hdf5::Dataset pieces_table =
+        index.create_dataset("pieces/" + begin->name, hdf5::Type::i64, {std::ssize(tensor), 3});
     pieces_table.write<int64_t>(0, table);
     begin = end;
   }

@@ -16,15 +16,19 @@ using Library = nlohmann::ordered_json;
 
 Json from_library(const Library& value) {
   switch (value.type()) {
-    case Library::value_t::boolean: return value.get<bool>();
-    case Library::value_t::number_integer: return value.get<int64_t>();
+    case Library::value_t::boolean:
+      return value.get<bool>();
+    case Library::value_t::number_integer:
+      return value.get<int64_t>();
     case Library::value_t::number_unsigned: {
       const auto n = value.get<uint64_t>();
       if (n > uint64_t{INT64_MAX}) return static_cast<double>(n);
       return static_cast<int64_t>(n);
     }
-    case Library::value_t::number_float: return value.get<double>();
-    case Library::value_t::string: return value.get<std::string>();
+    case Library::value_t::number_float:
+      return value.get<double>();
+    case Library::value_t::string:
+      return value.get<std::string>();
     case Library::value_t::array: {
       Json::Array items;
       for (const Library& item : value) items.push_back(from_library(item));
@@ -35,7 +39,8 @@ Json from_library(const Library& value) {
       for (const auto& [key, item] : value.items()) object.set(key, from_library(item));
       return object;
     }
-    default: return {};
+    default:
+      return {};
   }
 }
 
@@ -59,7 +64,8 @@ Library to_library(const Json& value) {
 
 /// "line 3, column 7" of byte `position` (counted from 1).
 std::string place(std::string_view text, size_t position) {
-  const std::string_view before = text.substr(0, std::min(text.size(), position > 0 ? position - 1 : 0));
+  const std::string_view before =
+      text.substr(0, std::min(text.size(), position > 0 ? position - 1 : 0));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const size_t last = before.rfind('\n');
   const size_t column = before.size() - (last == std::string_view::npos ? 0 : last + 1) + 1;
@@ -87,9 +93,11 @@ Json Json::parse(std::string_view text, const std::string& origin) {
     return from_library(Library::parse(text));
   } catch (const Library::parse_error& error) {
     throw IoError(message(concat("cannot read ", origin, " as JSON"),
-                          concat(place(text, error.byte), ": ", reason(error.what())), "Correct the file there."));
+                          concat(place(text, error.byte), ": ", reason(error.what())),
+                          "Correct the file there."));
   } catch (const Library::exception& error) {
-    throw IoError(message(concat("cannot read ", origin, " as JSON"), error.what(), "Correct the file."));
+    throw IoError(
+        message(concat("cannot read ", origin, " as JSON"), error.what(), "Correct the file."));
   }
 }
 
@@ -99,12 +107,13 @@ std::string Json::dump(int indent) const {
 }
 
 void Json::wrong_kind(const char* wanted) const {
-  throw UsageError(message(concat("a JSON value is ", kind()), concat("it must be ", wanted), "Correct the value."));
+  throw UsageError(message(concat("a JSON value is ", kind()), concat("it must be ", wanted),
+                           "Correct the value."));
 }
 
 std::string Json::kind() const {
-  constexpr const char* kKinds[] = {"null", "true or false", "a whole number", "a number", "a text", "a list",
-                                    "an object"};
+  constexpr const char* kKinds[] = {"null",   "true or false", "a whole number", "a number",
+                                    "a text", "a list",        "an object"};
   return kKinds[value_.index()];
 }
 
@@ -116,7 +125,8 @@ bool Json::as_bool() const {
 int64_t Json::as_integer() const {
   if (const auto* value = std::get_if<int64_t>(&value_)) return *value;
   if (const auto* value = std::get_if<double>(&value_)) {
-    if (std::floor(*value) == *value && std::abs(*value) <= 0x1p53) return static_cast<int64_t>(*value);
+    if (std::floor(*value) == *value && std::abs(*value) <= 0x1p53)
+      return static_cast<int64_t>(*value);
   }
   wrong_kind("a whole number");
 }
@@ -150,21 +160,22 @@ size_t Json::size() const {
 const Json* Json::find(std::string_view key) const {
   const auto* object = std::get_if<Object>(&value_);
   if (object == nullptr) return nullptr;
-  const auto found = std::find_if(object->begin(), object->end(), [&](const auto& m) { return m.first == key; });
+  const auto found =
+      std::find_if(object->begin(), object->end(), [&](const auto& m) { return m.first == key; });
   return found == object->end() ? nullptr : &found->second;
 }
 
 const Json& Json::at(std::string_view key) const {
   if (const Json* value = find(key)) return *value;
-  throw UsageError(message(concat("the JSON value '", key, "' is missing"), concat("the value is ", kind()),
-                           "Add it."));
+  throw UsageError(message(concat("the JSON value '", key, "' is missing"),
+                           concat("the value is ", kind()), "Add it."));
 }
 
 const Json& Json::at(size_t index) const {
   const Array& array = items();
   if (index < array.size()) return array[index];
-  throw UsageError(message(concat("the JSON list has no item ", index), concat("it has ", array.size()),
-                           "Check its length."));
+  throw UsageError(message(concat("the JSON list has no item ", index),
+                           concat("it has ", array.size()), "Check its length."));
 }
 
 Json& Json::set(std::string_view key, Json value) {

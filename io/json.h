@@ -1,7 +1,8 @@
 // JSON values: configurations, results and metrics.
 //
-// A small value type of our own; the parser and the number formats are nlohmann-json's, behind io/json.cpp. Objects keep
-// the order in which keys were added. Numbers that are not finite are written as null, as JSON has no other way.
+// A small value type of our own; the parser and the number formats are nlohmann-json's, behind
+// io/json.cpp. Objects keep the order in which keys were added. Numbers that are not finite are
+// written as null, as JSON has no other way.
 #pragma once
 
 #include <concepts>
@@ -22,8 +23,7 @@ class Json {
   Json() = default;  ///< null
   Json(bool value) : value_(value) {}
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Json(T value) : value_(static_cast<int64_t>(value)) {}
+  requires(!std::same_as<T, bool>) Json(T value) : value_(static_cast<int64_t>(value)) {}
   template <std::floating_point T>
   Json(T value) : value_(static_cast<double>(value)) {}
   Json(std::string value) : value_(std::move(value)) {}
@@ -46,7 +46,8 @@ class Json {
   bool is_number() const { return is_integer() || std::holds_alternative<double>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
 
-  // Throws: UsageError saying what the value is instead. A whole number reads as a real one, and 3.0 as an integer.
+  // Throws: UsageError saying what the value is instead. A whole number reads as a real one,
+  // and 3.0 as an integer.
   bool as_bool() const;
   int64_t as_integer() const;
   double as_real() const;
@@ -61,7 +62,8 @@ class Json {
   /// Throws: UsageError where it is missing.
   const Json& at(std::string_view key) const;
   const Json& at(size_t index) const;
-  /// Sets or replaces a member; null becomes an object first. Returns *this, so that calls can be chained.
+  /// Sets or replaces a member; null becomes an object first. Returns *this, so that calls can be
+  /// chained.
   Json& set(std::string_view key, Json value);
   /// Adds to an array; null becomes one first.
   Json& push(Json value);

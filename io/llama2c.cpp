@@ -40,8 +40,10 @@ class Llama2cWeights final : public WeightSource {
     read_header(header);
     const int64_t expected = lay_out();
     if (static_cast<int64_t>(bytes) != expected) {
-      refuse(path_, concat("its header asks for ", expected, " bytes and the file has ", bytes,
-                           static_cast<int64_t>(bytes) < expected ? ": it is cut off" : ": something follows the data"));
+      refuse(path_,
+             concat("its header asks for ", expected, " bytes and the file has ", bytes,
+                    static_cast<int64_t>(bytes) < expected ? ": it is cut off"
+                                                           : ": something follows the data"));
     }
   }
 
@@ -52,7 +54,8 @@ class Llama2cWeights final : public WeightSource {
     if (found == tensors_.end()) refuse(path_, concat("it has no weight ", name));
     const Place& place = found->second;
     if (first < 0 || first > place.elements - std::ssize(out)) {
-      refuse(path_, concat("the elements from ", first, " to ", first + std::ssize(out), " lie outside ", name));
+      refuse(path_, concat("the elements from ", first, " to ", first + std::ssize(out),
+                           " lie outside ", name));
     }
     file_.clear();
     file_.seekg(place.byte + first * kFloat);
@@ -86,7 +89,8 @@ class Llama2cWeights final : public WeightSource {
         refuse(path_, concat("its header says ", kFields[i].name, " = ", h[i]));
       }
     }
-    if (h[0] % h[3] != 0) refuse(path_, concat("its header says dim = ", h[0], " for ", h[3], " heads"));
+    if (h[0] % h[3] != 0)
+      refuse(path_, concat("its header says dim = ", h[0], " for ", h[3], " heads"));
     config_.hidden_size = h[0];
     config_.intermediate_size = h[1];
     config_.num_hidden_layers = h[2];
@@ -144,6 +148,8 @@ class Llama2cWeights final : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> open_llama2c(const std::string& path) { return std::make_unique<Llama2cWeights>(path); }
+std::unique_ptr<WeightSource> open_llama2c(const std::string& path) {
+  return std::make_unique<Llama2cWeights>(path);
+}
 
 }  // namespace ringbolt

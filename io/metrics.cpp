@@ -33,7 +33,8 @@ std::string lines_through(const std::string& text, int64_t last, const std::stri
 
 MetricsLog::MetricsLog(const std::string& path, std::optional<int64_t> resume_step) : path_(path) {
   std::string kept;
-  if (resume_step && std::filesystem::exists(path)) kept = lines_through(read_whole_file(path), *resume_step, path);
+  if (resume_step && std::filesystem::exists(path))
+    kept = lines_through(read_whole_file(path), *resume_step, path);
   write_file_atomically(path, kept);
   fd_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (fd_ < 0) throw system_error("write", path, errno);

@@ -8,13 +8,16 @@ namespace {
 constexpr const char* kPairing = "ringbolt_rotary_pairing";
 
 [[noreturn]] void refuse(const std::string& origin, const std::string& why) {
-  throw IoError(message(concat("cannot use the model configuration in ", origin), why, "Check its members."));
+  throw IoError(
+      message(concat("cannot use the model configuration in ", origin), why, "Check its members."));
 }
 
 /// Reads members, naming the one that is wrong.
 class Members {
  private:
-  bool missing(const char* name) const { return json_.find(name) == nullptr || json_.find(name)->is_null(); }
+  bool missing(const char* name) const {
+    return json_.find(name) == nullptr || json_.find(name)->is_null();
+  }
   template <class Read>
   auto get(const char* name, const Read& read) const {
     try {
@@ -32,7 +35,9 @@ class Members {
     if (missing(name)) refuse(origin_, concat(name, " is missing"));
     return get(name, [](const Json& v) { return v.as_integer(); });
   }
-  int64_t integer(const char* name, int64_t otherwise) const { return missing(name) ? otherwise : integer(name); }
+  int64_t integer(const char* name, int64_t otherwise) const {
+    return missing(name) ? otherwise : integer(name);
+  }
   double real(const char* name, double otherwise) const {
     return missing(name) ? otherwise : get(name, [](const Json& v) { return v.as_real(); });
   }
@@ -79,7 +84,8 @@ Json to_json(const ModelConfig& c) {
       .set("rms_norm_eps", c.rms_norm_eps)
       .set("rope_theta", c.rope_theta);
   Json scaling;
-  if (c.rope_linear_factor != 1.0) scaling.set("type", "linear").set("factor", c.rope_linear_factor);
+  if (c.rope_linear_factor != 1.0)
+    scaling.set("type", "linear").set("factor", c.rope_linear_factor);
   json.set("rope_scaling", scaling)
       .set("tie_word_embeddings", c.tie_word_embeddings)
       .set(kPairing, c.rotary_pairing == RotaryPairing::interleaved ? "interleaved" : "half_split");
@@ -92,7 +98,8 @@ ModelConfig model_from_json(const Json& json, const std::string& origin) {
   if (kind != "llama" && kind != "mistral" && kind != "qwen2") {
     refuse(origin, concat("the model_type '", kind, "' is none of llama, mistral, qwen2"));
   }
-  if (m.flag("attention_bias", false)) refuse(origin, "attention_bias (a bias on o_proj, too) is not supported");
+  if (m.flag("attention_bias", false))
+    refuse(origin, "attention_bias (a bias on o_proj, too) is not supported");
   if (const std::string act = m.text("hidden_act", "silu"); act != "silu") {
     refuse(origin, concat("hidden_act is '", act, "', not silu"));
   }
@@ -103,7 +110,8 @@ ModelConfig model_from_json(const Json& json, const std::string& origin) {
   c.num_hidden_layers = m.integer("num_hidden_layers");
   c.num_attention_heads = m.integer("num_attention_heads");
   c.num_key_value_heads = m.integer("num_key_value_heads", c.num_attention_heads);
-  if (c.num_attention_heads < 1) refuse(origin, concat("num_attention_heads is ", c.num_attention_heads));
+  if (c.num_attention_heads < 1)
+    refuse(origin, concat("num_attention_heads is ", c.num_attention_heads));
   c.head_dim = m.integer("head_dim", c.hidden_size / c.num_attention_heads);
   c.max_position_embeddings = m.integer("max_position_embeddings", 2048);
   c.rms_norm_eps = m.real("rms_norm_eps", 1e-6);
@@ -116,7 +124,8 @@ ModelConfig model_from_json(const Json& json, const std::string& origin) {
   if (pairing != "half_split" && pairing != "interleaved") {
     refuse(origin, concat(kPairing, " is '", pairing, "', neither half_split nor interleaved"));
   }
-  c.rotary_pairing = pairing == "interleaved" ? RotaryPairing::interleaved : RotaryPairing::half_split;
+  c.rotary_pairing =
+      pairing == "interleaved" ? RotaryPairing::interleaved : RotaryPairing::half_split;
   try {
     validate(c);
   } catch (const UsageError& error) {

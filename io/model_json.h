@@ -1,4 +1,5 @@
-// ModelConfig as Hugging Face's config.json, whose names it uses; "ringbolt_rotary_pairing" is ours.
+// ModelConfig as Hugging Face's config.json, whose names it uses; "ringbolt_rotary_pairing" is
+// ours.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ namespace ringbolt {
 Json to_json(const ModelConfig& config);
 
 /// Missing members take Hugging Face's defaults for LLaMA. `origin` is the file, for messages.
-/// Throws: IoError for a member of the wrong kind, a contradiction, or a feature that this build lacks (another kind of
-/// rope_scaling, biases on o_proj).
+/// Throws: IoError for a member of the wrong kind, a contradiction, or a feature that this build
+/// lacks (another kind of rope_scaling, biases on o_proj).
 ModelConfig model_from_json(const Json& json, const std::string& origin);
 
 }  // namespace ringbolt

@@ -18,9 +18,10 @@ constexpr double kFrameWidth = 620;
 constexpr double kFrameHeight = 400;
 constexpr double kLeft = 84;
 constexpr double kBottom = 64;
-constexpr double kLine = 18;       // height of a line of small text
-constexpr double kCharacter = 7;   // width of one, about
-constexpr std::array kColours{"#1f6fb4", "#d1492e", "#2e8b57", "#8a5ab5", "#b07d10", "#4a4a4a", "#c2417c", "#138a8a"};
+constexpr double kLine = 18;      // height of a line of small text
+constexpr double kCharacter = 7;  // width of one, about
+constexpr std::array kColours{"#1f6fb4", "#d1492e", "#2e8b57", "#8a5ab5",
+                              "#b07d10", "#4a4a4a", "#c2417c", "#138a8a"};
 
 struct Tick {
   double value;
@@ -36,7 +37,9 @@ struct Axis {
 
   bool can_show(double v) const { return !std::isnan(v) && (scale == AxisScale::linear || v > 0); }
   double transform(double v) const { return scale == AxisScale::log ? std::log2(v) : v; }
-  double at(double v) const { return (transform(v) - transform(low)) / (transform(high) - transform(low)); }
+  double at(double v) const {
+    return (transform(v) - transform(low)) / (transform(high) - transform(low));
+  }
   void include(double v) {
     if (!can_show(v) || std::isinf(v)) return;
     low = std::min(low, v);
@@ -60,18 +63,28 @@ std::string escape(const std::string& text) {
   std::string safe;
   for (char c : text) {
     switch (c) {
-      case '&': safe += "&amp;"; break;
-      case '<': safe += "&lt;"; break;
-      case '>': safe += "&gt;"; break;
-      case '"': safe += "&quot;"; break;
-      default: safe += c;
+      case '&':
+        safe += "&amp;";
+        break;
+      case '<':
+        safe += "&lt;";
+        break;
+      case '>':
+        safe += "&gt;";
+        break;
+      case '"':
+        safe += "&quot;";
+        break;
+      default:
+        safe += c;
     }
   }
   return safe;
 }
 
 double text_width(const std::string& text) {
-  const auto characters = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+  const auto characters =
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
   return kCharacter * static_cast<double>(characters);
 }
 
@@ -110,7 +123,8 @@ void add_binary_ticks(Axis& axis) {
   const double every = std::max(1.0, std::ceil((last - first + 1) / 10));
   for (double e = first; e <= last; e += every) {
     const double v = std::exp2(e);
-    axis.ticks.push_back({v, e >= 0 && e < 62 ? short_size(static_cast<int64_t>(v)) : plain_number(v)});
+    axis.ticks.push_back(
+        {v, e >= 0 && e < 62 ? short_size(static_cast<int64_t>(v)) : plain_number(v)});
   }
 }
 
@@ -122,7 +136,8 @@ void add_decimal_ticks(Axis& axis) {
   for (double e = std::floor(std::log10(axis.low)); e <= std::log10(axis.high); e += every) {
     for (double m : {1.0, 2.0, 5.0}) {
       const double v = m * std::pow(10.0, e);
-      if ((m == 1.0 || decades < 3) && v >= axis.low && v <= axis.high) axis.ticks.push_back({v, plain_number(v)});
+      if ((m == 1.0 || decades < 3) && v >= axis.low && v <= axis.high)
+        axis.ticks.push_back({v, plain_number(v)});
     }
   }
 }
@@ -149,12 +164,13 @@ class Drawing {
   }
 
   std::string str() {
-    out_ << R"(<svg xmlns="http://www.w3.org/2000/svg" width=")" << px(width_) << R"(" height=")" << px(height_)
-         << R"(" viewBox="0 0 )" << px(width_) << ' ' << px(height_)
+    out_ << R"(<svg xmlns="http://www.w3.org/2000/svg" width=")" << px(width_) << R"(" height=")"
+         << px(height_) << R"(" viewBox="0 0 )" << px(width_) << ' ' << px(height_)
          << "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#222\">\n"
          << R"(<rect width="100%" height="100%" fill="#fff"/>)" << '\n'
-         << R"(<clipPath id="frame"><rect x=")" << px(kLeft) << R"(" y=")" << px(top_) << R"(" width=")"
-         << px(kFrameWidth) << R"(" height=")" << px(kFrameHeight) << R"("/></clipPath>)" << '\n';
+         << R"(<clipPath id="frame"><rect x=")" << px(kLeft) << R"(" y=")" << px(top_)
+         << R"(" width=")" << px(kFrameWidth) << R"(" height=")" << px(kFrameHeight)
+         << R"("/></clipPath>)" << '\n';
     draw_axes();
     for (const MarkerLabel& label : labels_) draw_marker_line(label);
     for (const MarkerLabel& label : labels_) draw_marker_label(label);
@@ -183,8 +199,9 @@ class Drawing {
       }
     }
     if (x_.low > x_.high || y_.low > y_.high) {
-      throw UsageError(message(concat("cannot plot '", plot_.title, "'"), "no point of it can be drawn",
-                               "Check that there are finite values, above 0 for a logarithmic axis."));
+      throw UsageError(
+          message(concat("cannot plot '", plot_.title, "'"), "no point of it can be drawn",
+                  "Check that there are finite values, above 0 for a logarithmic axis."));
     }
     for (const PlotSeries& s : plot_.series) {
       for (const PlotMarker& m : s.markers) x_.include(m.x);
@@ -203,11 +220,13 @@ class Drawing {
         if (x_.can_show(m.x) && !std::isinf(m.x)) labels_.push_back({x_at(m.x), 0, 0, m.label, i});
       }
     }
-    std::sort(labels_.begin(), labels_.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
+    std::sort(labels_.begin(), labels_.end(),
+              [](const auto& a, const auto& b) { return a.x < b.x; });
     std::vector<double> row_ends;
     for (MarkerLabel& label : labels_) {
       const double half = text_width(label.text) / 2;
-      label.text_x = std::clamp(label.x, kLeft + half, std::max(kLeft + half, kLeft + kFrameWidth - half));
+      label.text_x =
+          std::clamp(label.x, kLeft + half, std::max(kLeft + half, kLeft + kFrameWidth - half));
       size_t row = 0;
       while (row < row_ends.size() && row_ends[row] > label.text_x - half) ++row;
       if (row == row_ends.size()) row_ends.push_back(0);
@@ -217,13 +236,14 @@ class Drawing {
     label_rows_ = static_cast<int>(row_ends.size());
   }
 
-  void draw_text(double x, double y, const char* anchor, const std::string& text, const std::string& more = "") {
-    out_ << "<text x=\"" << px(x) << "\" y=\"" << px(y) << "\" text-anchor=\"" << anchor << '"' << more << '>'
-         << escape(text) << "</text>\n";
+  void draw_text(double x, double y, const char* anchor, const std::string& text,
+                 const std::string& more = "") {
+    out_ << "<text x=\"" << px(x) << "\" y=\"" << px(y) << "\" text-anchor=\"" << anchor << '"'
+         << more << '>' << escape(text) << "</text>\n";
   }
   void draw_line(double x1, double y1, double x2, double y2, const std::string& style) {
-    out_ << "<line x1=\"" << px(x1) << "\" y1=\"" << px(y1) << "\" x2=\"" << px(x2) << "\" y2=\"" << px(y2) << "\" "
-         << style << "/>\n";
+    out_ << "<line x1=\"" << px(x1) << "\" y1=\"" << px(y1) << "\" x2=\"" << px(x2) << "\" y2=\""
+         << px(y2) << "\" " << style << "/>\n";
   }
 
   void draw_axes() {
@@ -233,12 +253,14 @@ class Drawing {
       draw_text(x_at(tick.value), bottom + 18, "middle", tick.label);
     }
     for (const Tick& tick : y_.ticks) {
-      draw_line(kLeft, y_at(tick.value), kLeft + kFrameWidth, y_at(tick.value), "stroke=\"#e4e4e4\"");
+      draw_line(kLeft, y_at(tick.value), kLeft + kFrameWidth, y_at(tick.value),
+                "stroke=\"#e4e4e4\"");
       draw_text(kLeft - 8, y_at(tick.value) + 4, "end", tick.label);
     }
-    out_ << "<rect x=\"" << px(kLeft) << "\" y=\"" << px(top_) << "\" width=\"" << px(kFrameWidth) << "\" height=\""
-         << px(kFrameHeight) << "\" fill=\"none\" stroke=\"#888\"/>\n";
-    if (!plot_.title.empty()) draw_text(kLeft, 26, "start", plot_.title, " font-size=\"16\" font-weight=\"bold\"");
+    out_ << "<rect x=\"" << px(kLeft) << "\" y=\"" << px(top_) << "\" width=\"" << px(kFrameWidth)
+         << "\" height=\"" << px(kFrameHeight) << "\" fill=\"none\" stroke=\"#888\"/>\n";
+    if (!plot_.title.empty())
+      draw_text(kLeft, 26, "start", plot_.title, " font-size=\"16\" font-weight=\"bold\"");
     draw_text(kLeft + kFrameWidth / 2, bottom + 46, "middle", plot_.x_title, " font-size=\"13\"");
     const double middle = top_ + kFrameHeight / 2;
     draw_text(22, middle, "middle", plot_.y_title,
@@ -248,30 +270,40 @@ class Drawing {
   double marker_text_y(const MarkerLabel& label) const { return top_ - 8 - kLine * label.row; }
   void draw_marker_line(const MarkerLabel& label) {
     draw_line(label.x, marker_text_y(label) + 4, label.x, top_ + kFrameHeight,
-              concat("stroke=\"", colour(label.series), "\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\""));
+              concat("stroke=\"", colour(label.series),
+                     "\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\""));
   }
   void draw_marker_label(const MarkerLabel& label) {
     const double text_y = marker_text_y(label);
     // White behind the text: the dashed lines of higher rows pass through lower ones.
     const double half = text_width(label.text) / 2;
-    out_ << "<rect x=\"" << px(label.text_x - half) << "\" y=\"" << px(text_y - 12) << "\" width=\"" << px(2 * half)
-         << "\" height=\"16\" fill=\"#fff\"/>\n";
-    draw_text(label.text_x, text_y, "middle", label.text, concat(" fill=\"", colour(label.series), "\""));
+    out_ << "<rect x=\"" << px(label.text_x - half) << "\" y=\"" << px(text_y - 12) << "\" width=\""
+         << px(2 * half) << "\" height=\"16\" fill=\"#fff\"/>\n";
+    draw_text(label.text_x, text_y, "middle", label.text,
+              concat(" fill=\"", colour(label.series), "\""));
   }
 
   /// Shapes differ, too, so that series can be told apart without colours.
   void draw_point(double x, double y, size_t series) {
     const std::string fill = concat("fill=\"", colour(series), "\"/>\n");
     switch (series % 4) {
-      case 0: out_ << "<circle cx=\"" << px(x) << "\" cy=\"" << px(y) << "\" r=\"4\" " << fill; break;
-      case 1:
-        out_ << "<rect x=\"" << px(x - 3.8) << "\" y=\"" << px(y - 3.8) << "\" width=\"7.6\" height=\"7.6\" " << fill;
+      case 0:
+        out_ << "<circle cx=\"" << px(x) << "\" cy=\"" << px(y) << "\" r=\"4\" " << fill;
         break;
-      case 2: draw_polygon({{x, y - 5}, {x + 5, y}, {x, y + 5}, {x - 5, y}}, fill); break;
-      default: draw_polygon({{x, y - 5}, {x + 5, y + 4}, {x - 5, y + 4}}, fill); break;
+      case 1:
+        out_ << "<rect x=\"" << px(x - 3.8) << "\" y=\"" << px(y - 3.8)
+             << "\" width=\"7.6\" height=\"7.6\" " << fill;
+        break;
+      case 2:
+        draw_polygon({{x, y - 5}, {x + 5, y}, {x, y + 5}, {x - 5, y}}, fill);
+        break;
+      default:
+        draw_polygon({{x, y - 5}, {x + 5, y + 4}, {x - 5, y + 4}}, fill);
+        break;
     }
   }
-  void draw_polygon(const std::vector<std::pair<double, double>>& corners, const std::string& fill) {
+  void draw_polygon(const std::vector<std::pair<double, double>>& corners,
+                    const std::string& fill) {
     out_ << "<polygon points=\"";
     for (const auto& [x, y] : corners) out_ << px(x) << ',' << px(y) << ' ';
     out_ << "\" " << fill;
@@ -280,7 +312,9 @@ class Drawing {
   void draw_series(size_t index) {
     const PlotSeries& s = plot_.series[index];
     const double far = 10 * kFrameHeight;  // a line to an infinite value leaves the frame steeply
-    const auto y_of = [&](double v) { return std::clamp(y_at(v), top_ - far, top_ + kFrameHeight + far); };
+    const auto y_of = [&](double v) {
+      return std::clamp(y_at(v), top_ - far, top_ + kFrameHeight + far);
+    };
     std::string path;
     bool pen_down = false;
     for (size_t i = 0; i < s.x.size(); ++i) {
@@ -289,7 +323,8 @@ class Drawing {
       pen_down = shown;
     }
     out_ << "<path d=\"" << path << "\" fill=\"none\" stroke=\"" << colour(index)
-         << "\" stroke-width=\"2\" stroke-linejoin=\"round\"" << (index >= kColours.size() ? " stroke-dasharray=\"3 3\"" : "")
+         << "\" stroke-width=\"2\" stroke-linejoin=\"round\""
+         << (index >= kColours.size() ? " stroke-dasharray=\"3 3\"" : "")
          << " clip-path=\"url(#frame)\"/>\n";
     const std::string fill = concat("fill=\"", colour(index), "\"/>\n");
     for (size_t i = 0; i < s.x.size(); ++i) {
@@ -328,6 +363,8 @@ class Drawing {
 
 std::string to_svg(const Plot& plot) { return Drawing(plot).str(); }
 
-void write_svg(const std::string& path, const Plot& plot) { write_file_atomically(path, to_svg(plot)); }
+void write_svg(const std::string& path, const Plot& plot) {
+  write_file_atomically(path, to_svg(plot));
+}
 
 }  // namespace ringbolt

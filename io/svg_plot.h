@@ -1,7 +1,8 @@
 // Line plots as SVG: several series with markers, and vertical lines that mark values of x.
 //
-// The legend stands right of the frame and the labels of the vertical lines above it, so that neither covers a curve. A
-// value beyond the frame (or infinite) is drawn as a triangle on its edge; NaN leaves a gap.
+// The legend stands right of the frame and the labels of the vertical lines above it, so that
+// neither covers a curve. A value beyond the frame (or infinite) is drawn as a triangle on its
+// edge; NaN leaves a gap.
 #pragma once
 
 #include <optional>
@@ -29,7 +30,8 @@ struct Plot {
   std::string title;
   std::string x_title;
   std::string y_title;
-  AxisScale x_scale = AxisScale::log;  ///< log: ticks are powers of two, "256", "1K", "4K" (K is 1024)
+  AxisScale x_scale =
+      AxisScale::log;  ///< log: ticks are powers of two, "256", "1K", "4K" (K is 1024)
   AxisScale y_scale = AxisScale::linear;
   std::optional<double> y_min;  ///< of the frame; by default what the finite values need
   std::optional<double> y_max;

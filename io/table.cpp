@@ -12,8 +12,9 @@ namespace {
 
 /// Characters, not bytes: UTF-8's following bytes take no column.
 size_t columns(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
 }
 
 }  // namespace
@@ -55,7 +56,8 @@ std::string fixed(double value, int decimals) {
   if (std::isnan(value)) return "-";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   std::string text(400, '\0');
-  text.resize(static_cast<size_t>(std::snprintf(text.data(), text.size(), "%.*f", decimals, value)));
+  text.resize(
+      static_cast<size_t>(std::snprintf(text.data(), text.size(), "%.*f", decimals, value)));
   return text;
 }
 

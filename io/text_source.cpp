@@ -84,9 +84,10 @@ void add_folder(const std::string& folder, TextInputs& inputs) {
 
 bool is_printable_ascii(char c) { return c > ' ' && c < '\x7F'; }
 
-/// Where to cut a text that goes on: before the last "\n" of a line that ends in a printable character (and perhaps "\r",
-/// or spaces); else before the last "\n"; else before the last character that begins. "\r" stays with the line, as LLaMA's
-/// vocabulary has pieces like ";\r"; a line that ends in another character is avoided, as unknown ones in a row are one id.
+/// Where to cut a text that goes on: before the last "\n" of a line that ends in a printable
+/// character (and perhaps "\r", or spaces); else before the last "\n"; else before the last
+/// character that begins. "\r" stays with the line, as LLaMA's vocabulary has pieces like ";\r"; a
+/// line that ends in another character is avoided, as unknown ones in a row are one id.
 size_t cut(std::string_view text) {
   const size_t last = text.rfind('\n');
   for (size_t at = last; at != std::string_view::npos && at > 0; at = text.rfind('\n', at - 1)) {
@@ -118,7 +119,8 @@ TextInputs find_text_inputs(std::span<const std::string> paths) {
     // Pipes can be read only once: they are not looked into.
     const bool regular = fs::is_regular_file(status);
     if (regular && is_binary(path)) {
-      throw IoError(message(concat("cannot read ", path, " as text"), "it has zero bytes", "Name text files in UTF-8."));
+      throw IoError(message(concat("cannot read ", path, " as text"), "it has zero bytes",
+                            "Name text files in UTF-8."));
     }
     inputs.files.push_back({path, regular ? static_cast<int64_t>(fs::file_size(path)) : -1});
   }
@@ -141,7 +143,8 @@ struct TextReader::State {
   int64_t bytes = 0;
 };
 
-TextReader::TextReader(const TextInput& input, int64_t piece_bytes) : state_(std::make_unique<State>()) {
+TextReader::TextReader(const TextInput& input, int64_t piece_bytes)
+    : state_(std::make_unique<State>()) {
   state_->path = input.path == "-" ? "standard input" : input.path;
   state_->fd = input.path == "-" ? STDIN_FILENO : open_for_reading(input.path);
   state_->piece_bytes = static_cast<size_t>(std::max<int64_t>(piece_bytes, 8));
@@ -163,7 +166,8 @@ bool TextReader::next(std::string& piece) {
     s.at_end = !read_more(s.fd, s.path, s.piece_bytes + 1 - before, s.rest);
     s.bytes += static_cast<int64_t>(s.rest.size() - before);
   }
-  if (std::exchange(s.at_start, false) && s.rest.starts_with(kByteOrderMark)) s.rest.erase(0, kByteOrderMark.size());
+  if (std::exchange(s.at_start, false) && s.rest.starts_with(kByteOrderMark))
+    s.rest.erase(0, kByteOrderMark.size());
   if (s.rest.empty()) return false;
   const size_t length = is_last_piece() ? s.rest.size() : cut(s.rest);
   std::string after = s.rest.substr(length);
@@ -172,7 +176,9 @@ bool TextReader::next(std::string& piece) {
   return true;
 }
 
-bool TextReader::is_last_piece() const { return state_->at_end && state_->rest.size() <= state_->piece_bytes; }
+bool TextReader::is_last_piece() const {
+  return state_->at_end && state_->rest.size() <= state_->piece_bytes;
+}
 
 bool TextReader::at_end() const { return state_->at_end && state_->rest.empty(); }
 
@@ -192,7 +198,9 @@ void encode_document(const Tokenizer& tokenizer, TextReader& reader,
 std::vector<int32_t> encode_input(const Tokenizer& tokenizer, const TextInput& input) {
   std::vector<int32_t> all;
   TextReader reader(input);
-  encode_document(tokenizer, reader, [&](std::span<const int32_t> ids) { all.insert(all.end(), ids.begin(), ids.end()); });
+  encode_document(tokenizer, reader, [&](std::span<const int32_t> ids) {
+    all.insert(all.end(), ids.begin(), ids.end());
+  });
   return all;
 }
 

@@ -1,8 +1,9 @@
 // Text to tokenize: files, folders and standard input, read in pieces.
 //
-// One document a file; standard input is one document. A leading UTF-8 byte-order mark is dropped; everything else, CRLF
-// included, stays as it is. Files up to kPieceBytes are one piece, so that they are encoded as one string; longer ones are
-// cut before line ends, where encoding the pieces (encode_document) gives the ids of the whole.
+// One document a file; standard input is one document. A leading UTF-8 byte-order mark is dropped;
+// everything else, CRLF included, stays as it is. Files up to kPieceBytes are one piece, so that
+// they are encoded as one string; longer ones are cut before line ends, where encoding the pieces
+// (encode_document) gives the ids of the whole.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +23,13 @@ struct TextInput {
 };
 
 struct TextInputs {
-  std::vector<TextInput> files;    ///< in the order given; what a folder holds by name
+  std::vector<TextInput> files;      ///< in the order given; what a folder holds by name
   std::vector<std::string> skipped;  ///< "<path>: <why>", of what folders hold and is no text
 };
 
 /// Files and "-" are taken as they are named; folders are searched through, hidden files left out.
-/// Throws: IoError for a path that is missing, a named file that is binary, or where nothing is found.
+/// Throws: IoError for a path that is missing, a named file that is binary, or where nothing is
+/// found.
 TextInputs find_text_inputs(std::span<const std::string> paths);
 
 class TextReader {
@@ -41,8 +43,9 @@ class TextReader {
   TextReader(TextReader&&) noexcept;
   TextReader& operator=(TextReader&&) = delete;
 
-  /// The next piece; false at the end. Every piece but the first begins with the "\n" behind a printable ASCII
-  /// character (and perhaps spaces or "\r"), or, where the text has no such place within a piece, with any "\n" or character. Throws: IoError.
+  /// The next piece; false at the end. Every piece but the first begins with the "\n" behind a
+  /// printable ASCII character (and perhaps spaces or "\r"), or, where the text has no such place
+  /// within a piece, with any "\n" or character. Throws: IoError.
   bool next(std::string& piece);
   /// Nothing is left after the piece given last.
   bool at_end() const;

@@ -21,7 +21,9 @@ class ByteTokenizer final : public Tokenizer {
     for (char c : text) ids.push_back(kFirstByte + static_cast<unsigned char>(c));
     return ids;
   }
-  std::vector<int32_t> encode_part(std::string_view text, TextPart) const override { return encode(text); }
+  std::vector<int32_t> encode_part(std::string_view text, TextPart) const override {
+    return encode(text);
+  }
   bool cuts_at_line_ends() const override { return true; }
   std::string decode(std::span<const int32_t> ids) const override {
     std::string text;
@@ -31,7 +33,8 @@ class ByteTokenizer final : public Tokenizer {
   }
   std::string piece(int32_t id) const override {
     if (id < 0 || id >= kByteVocabulary) {
-      throw UsageError(message(concat("cannot decode the token id ", id), "the byte tokenizer has ids 0 to 258",
+      throw UsageError(message(concat("cannot decode the token id ", id),
+                               "the byte tokenizer has ids 0 to 258",
                                "Use the tokenizer that the model was trained with."));
     }
     return id < kFirstByte ? std::string() : std::string(1, static_cast<char>(id - kFirstByte));
@@ -68,7 +71,8 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteT
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& path_or_bytes) {
   if (path_or_bytes == "bytes") return make_byte_tokenizer();
   if (std::filesystem::is_directory(path_or_bytes)) {
-    return make_sentencepiece_tokenizer((std::filesystem::path(path_or_bytes) / "tokenizer.model").string());
+    return make_sentencepiece_tokenizer(
+        (std::filesystem::path(path_or_bytes) / "tokenizer.model").string());
   }
   return make_sentencepiece_tokenizer(path_or_bytes);
 }

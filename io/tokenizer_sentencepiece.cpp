@@ -27,9 +27,11 @@ std::string hexadecimal(uint64_t value) {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  explicit SentencePieceTokenizer(const std::string& path) : name_(std::filesystem::path(path).filename().string()) {
+  explicit SentencePieceTokenizer(const std::string& path)
+      : name_(std::filesystem::path(path).filename().string()) {
     const std::string model = read_whole_file(path);
-    const auto status = model.empty() ? sentencepiece::util::Status() : processor_.LoadFromSerializedProto(model);
+    const auto status =
+        model.empty() ? sentencepiece::util::Status() : processor_.LoadFromSerializedProto(model);
     if (model.empty() || !status.ok() || processor_.GetPieceSize() == 0) {
       throw IoError(message(concat("cannot read the tokenizer ", path),
                             model.empty() ? "the file is empty" : "it is not a SentencePiece model",
@@ -44,8 +46,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<int> ids;
     const auto status = processor_.Encode({text.data(), text.size()}, &ids);
     if (!status.ok()) {
-      throw Error(message(concat("cannot encode a text of ", text.size(), " bytes"), status.ToString(),
-                          "Check the text and the tokenizer."));
+      throw Error(message(concat("cannot encode a text of ", text.size(), " bytes"),
+                          status.ToString(), "Check the text and the tokenizer."));
     }
     return ids;
   }
@@ -65,7 +67,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::string text;
     const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
     if (!status.ok()) {
-      throw Error(message(concat("cannot decode ", ids.size(), " ids"), status.ToString(), "Check the tokenizer."));
+      throw Error(message(concat("cannot decode ", ids.size(), " ids"), status.ToString(),
+                          "Check the tokenizer."));
     }
     return text;
   }
@@ -73,9 +76,11 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string piece(int32_t id) const override {
     check(id);
     if (processor_.IsControl(id)) return {};
-    if (processor_.IsUnknown(id)) return processor_.DecodeIds({id});  // " U+2047 " unless the model says otherwise
+    if (processor_.IsUnknown(id))
+      return processor_.DecodeIds({id});  // " U+2047 " unless the model says otherwise
     const std::string& raw = processor_.IdToPiece(id);
-    if (processor_.IsByte(id)) return std::string(1, static_cast<char>(std::stoi(raw.substr(3, 2), nullptr, 16)));
+    if (processor_.IsByte(id))
+      return std::string(1, static_cast<char>(std::stoi(raw.substr(3, 2), nullptr, 16)));
     std::string text;
     for (size_t i = 0; i < raw.size();) {
       const bool space = raw.compare(i, kSpace.size(), kSpace) == 0;
@@ -95,16 +100,19 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   void check(int32_t id) const {
     if (id >= 0 && id < processor_.GetPieceSize()) return;
-    throw UsageError(message(concat("cannot decode the token id ", id),
-                             concat("the tokenizer ", name_, " has ids 0 to ", processor_.GetPieceSize() - 1),
-                             "Use the tokenizer that the model was trained with."));
+    throw UsageError(
+        message(concat("cannot decode the token id ", id),
+                concat("the tokenizer ", name_, " has ids 0 to ", processor_.GetPieceSize() - 1),
+                "Use the tokenizer that the model was trained with."));
   }
 
   /// The model's own decoder tells: does a text that begins with "▁x" begin with a space?
   void find_leading_space() {
     for (int32_t id = 0; id < processor_.GetPieceSize(); ++id) {
       const std::string& raw = processor_.IdToPiece(id);
-      if (raw.size() <= kSpace.size() || !raw.starts_with(kSpace) || raw.find(kSpace, 1) != std::string::npos) continue;
+      if (raw.size() <= kSpace.size() || !raw.starts_with(kSpace) ||
+          raw.find(kSpace, 1) != std::string::npos)
+        continue;
       drops_leading_space_ = processor_.DecodeIds({id}).front() != ' ';
       return;
     }
@@ -117,9 +125,9 @@ class SentencePieceTokenizer final : public Tokenizer {
     return ids;
   }
 
-  /// A call to encode begins with a space of its own (the "dummy prefix"). How many ids does it take before a line end, and
-  /// how many the line end that follows a text? Both are read off encode("a\nb") = encode("a") + what is left of
-  /// encode("\nb").
+  /// A call to encode begins with a space of its own (the "dummy prefix"). How many ids does it
+  /// take before a line end, and how many the line end that follows a text? Both are read off
+  /// encode("a\nb") = encode("a") + what is left of encode("\nb").
   void find_parts() {
     const std::vector<int32_t> whole = encode("a" + std::string(kLineEnd));
     const std::vector<int32_t> head = encode("a");
@@ -128,8 +136,9 @@ class SentencePieceTokenizer final : public Tokenizer {
     line_end_ids_ = whole.size() - head.size();
     prefix_ids_ = tail.size() - line_end_ids_;
     const auto prefix = static_cast<std::ptrdiff_t>(prefix_ids_);
-    cuts_at_line_ends_ = std::equal(head.begin(), head.end(), whole.begin()) &&
-                         std::equal(tail.begin() + prefix, tail.end(), whole.end() - (std::ssize(tail) - prefix));
+    cuts_at_line_ends_ =
+        std::equal(head.begin(), head.end(), whole.begin()) &&
+        std::equal(tail.begin() + prefix, tail.end(), whole.end() - (std::ssize(tail) - prefix));
   }
 
   sentencepiece::SentencePieceProcessor processor_;

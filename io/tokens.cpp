@@ -10,28 +10,35 @@ namespace {
 
 constexpr const char* kTokens = "tokens";
 constexpr const char* kDocuments = "documents";
-constexpr int64_t kChunk = int64_t{1} << 16;   // tokens of a chunk, the unit of checksums
-constexpr int64_t kFlush = int64_t{1} << 20;   // tokens collected before they are written
+constexpr int64_t kChunk = int64_t{1} << 16;  // tokens of a chunk, the unit of checksums
+constexpr int64_t kFlush = int64_t{1} << 20;  // tokens collected before they are written
 
-hdf5::Type stored_type(int64_t vocab_size) { return vocab_size <= 65536 ? hdf5::Type::u16 : hdf5::Type::i32; }
+hdf5::Type stored_type(int64_t vocab_size) {
+  return vocab_size <= 65536 ? hdf5::Type::u16 : hdf5::Type::i32;
+}
 
 /// The first id outside [0, vocab_size), or -1.
 int64_t first_bad(std::span<const int32_t> ids, int64_t vocab_size) {
-  const auto bad = std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id < 0 || id >= vocab_size; });
+  const auto bad =
+      std::find_if(ids.begin(), ids.end(), [&](int32_t id) { return id < 0 || id >= vocab_size; });
   return bad == ids.end() ? -1 : bad - ids.begin();
 }
 
-std::string outside(int64_t vocab_size) { return concat("the vocabulary has the ids 0 to ", vocab_size - 1); }
+std::string outside(int64_t vocab_size) {
+  return concat("the vocabulary has the ids 0 to ", vocab_size - 1);
+}
 
 [[noreturn]] void refuse_contents(const std::string& path, const std::string& why) {
-  throw IoError(message(concat("cannot use the token file ", path), why, "Tokenize the text again."));
+  throw IoError(
+      message(concat("cannot use the token file ", path), why, "Tokenize the text again."));
 }
 
 }  // namespace
 
-// --- writing ----------------------------------------------------------------------------------------------------------
+// --- writing -------------------------------------------------------------------------------------
 
-TokenWriter::TokenWriter(const std::string& path, const Tokenizer& tokenizer, const std::string& build)
+TokenWriter::TokenWriter(const std::string& path, const Tokenizer& tokenizer,
+                         const std::string& build)
     : target_(path),
       file_(hdf5::File::create(target_.partial_path(), {kTokensFormat, 1, build})),
       tokens_(file_.create_extendible(kTokens, stored_type(tokenizer.vocab_size()), kChunk)),
@@ -43,8 +50,8 @@ TokenWriter::TokenWriter(const std::string& path, const Tokenizer& tokenizer, co
 
 void TokenWriter::append(std::span<const int32_t> ids) {
   if (const int64_t bad = first_bad(ids, vocab_size_); bad >= 0) {
-    throw UsageError(message(concat("cannot store the token id ", ids[static_cast<size_t>(bad)], " at position ",
-                                    count_ + bad),
+    throw UsageError(message(concat("cannot store the token id ", ids[static_cast<size_t>(bad)],
+                                    " at position ", count_ + bad),
                              outside(vocab_size_), "Encode the text with this tokenizer."));
   }
   buffer_.insert(buffer_.end(), ids.begin(), ids.end());
@@ -60,7 +67,8 @@ void TokenWriter::flush() {
   if (buffer_.empty()) return;
   if (tokens_.type() == hdf5::Type::u16) {
     std::vector<uint16_t> narrow(buffer_.size());
-    std::transform(buffer_.begin(), buffer_.end(), narrow.begin(), [](int32_t id) { return static_cast<uint16_t>(id); });
+    std::transform(buffer_.begin(), buffer_.end(), narrow.begin(),
+                   [](int32_t id) { return static_cast<uint16_t>(id); });
     tokens_.append<uint16_t>(narrow);
   } else {
     tokens_.append<int32_t>(buffer_);
@@ -71,13 +79,14 @@ void TokenWriter::flush() {
 void TokenWriter::finish() {
   end_document();
   flush();
-  hdf5::Dataset documents = file_.create_dataset(kDocuments, hdf5::Type::i64, {std::ssize(offsets_)});
+  hdf5::Dataset documents =
+      file_.create_dataset(kDocuments, hdf5::Type::i64, {std::ssize(offsets_)});
   documents.write<int64_t>(0, offsets_);
   file_.close();
   target_.commit();
 }
 
-// --- reading ----------------------------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 struct TokenDataset::Store {
   hdf5::File file;
@@ -97,7 +106,8 @@ TokenDataset TokenDataset::open(const std::string& path) {
   set.count_ = tokens.elements();
   set.offsets_.resize(static_cast<size_t>(documents.elements()));
   documents.read<int64_t>(0, set.offsets_);
-  if (set.vocab_size_ < 1 || tokens.shape().rank() != 1 || tokens.type() != stored_type(set.vocab_size_)) {
+  if (set.vocab_size_ < 1 || tokens.shape().rank() != 1 ||
+      tokens.type() != stored_type(set.vocab_size_)) {
     refuse_contents(path, concat("tokens of a vocabulary of ", set.vocab_size_, " are stored as ",
                                  name_of(tokens.type()), " ", tokens.shape().str()));
   }
@@ -112,8 +122,9 @@ TokenDataset TokenDataset::open(const std::string& path) {
 
 TokenDataset TokenDataset::from_memory(std::vector<int32_t> ids, int64_t vocab_size) {
   if (const int64_t bad = first_bad(ids, vocab_size); bad >= 0) {
-    throw UsageError(message(concat("cannot use the token id ", ids[static_cast<size_t>(bad)], " at position ", bad),
-                             outside(vocab_size), "Use the tokenizer that the model was trained with."));
+    throw UsageError(message(
+        concat("cannot use the token id ", ids[static_cast<size_t>(bad)], " at position ", bad),
+        outside(vocab_size), "Use the tokenizer that the model was trained with."));
   }
   TokenDataset set;
   set.path_ = "memory";
@@ -128,8 +139,9 @@ TokenDataset TokenDataset::from_memory(std::vector<int32_t> ids, int64_t vocab_s
 void TokenDataset::read(int64_t begin, std::span<int32_t> out) const {
   const int64_t n = std::ssize(out);
   if (begin < 0 || begin > count_ - n) {
-    throw UsageError(message(concat("cannot read the tokens ", begin, " to ", begin + n, " of ", path_),
-                             concat("there are ", count_), "Use a shorter length, or more text."));
+    throw UsageError(
+        message(concat("cannot read the tokens ", begin, " to ", begin + n, " of ", path_),
+                concat("there are ", count_), "Use a shorter length, or more text."));
   }
   if (!store_) {
     std::copy_n(memory_.begin() + begin, n, out.begin());
@@ -143,8 +155,8 @@ void TokenDataset::read(int64_t begin, std::span<int32_t> out) const {
     store_->tokens.read<int32_t>(begin, out);
   }
   if (const int64_t bad = first_bad(out, vocab_size_); bad >= 0) {
-    refuse_contents(path_, concat("the token at position ", begin + bad, " is ", out[static_cast<size_t>(bad)],
-                                  " and ", outside(vocab_size_)));
+    refuse_contents(path_, concat("the token at position ", begin + bad, " is ",
+                                  out[static_cast<size_t>(bad)], " and ", outside(vocab_size_)));
   }
 }
 

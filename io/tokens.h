@@ -1,5 +1,5 @@
-// Token datasets: /tokens (u16 where the vocabulary fits, else i32) and /documents (i64, n + 1 offsets) in one HDF5 file,
-// with the tokenizer's name and hash.
+// Token datasets: /tokens (u16 where the vocabulary fits, else i32) and /documents (i64, n + 1
+// offsets) in one HDF5 file, with the tokenizer's name and hash.
 //
 // Written in pieces and read in ranges, so that neither side ever holds the whole.
 #pragma once
@@ -24,7 +24,8 @@ class TokenSource {
   virtual ~TokenSource() = default;
   virtual int64_t tokens() const = 0;
   virtual int64_t vocab_size() const = 0;
-  /// Tokens [begin, begin + out.size()). Throws: UsageError where they do not exist, IoError for an id outside the vocabulary.
+  /// Tokens [begin, begin + out.size()). Throws: UsageError where they do not exist, IoError for an
+  /// id outside the vocabulary.
   virtual void read(int64_t begin, std::span<int32_t> out) const = 0;
 };
 

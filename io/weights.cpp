@@ -35,11 +35,12 @@ class CheckpointWeights final : public WeightSource {
   void check(const ParameterSpec& spec) const {
     const bool there = has(spec.name);
     if (there && reader_.shape(stored(spec.name)) == spec.shape) return;
-    throw IoError(message(concat("cannot use the checkpoint ", reader_.folder()),
-                          there ? concat(spec.name, " has the shape ", reader_.shape(stored(spec.name)).str(),
-                                         " and its configuration asks for ", spec.shape.str())
-                                : concat("it has no weight ", spec.name),
-                          "Use another checkpoint of the run."));
+    throw IoError(
+        message(concat("cannot use the checkpoint ", reader_.folder()),
+                there ? concat(spec.name, " has the shape ", reader_.shape(stored(spec.name)).str(),
+                               " and its configuration asks for ", spec.shape.str())
+                      : concat("it has no weight ", spec.name),
+                "Use another checkpoint of the run."));
   }
 
   CheckpointReader reader_;

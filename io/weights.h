@@ -1,6 +1,7 @@
 // Where a model's weights come from: a Ringbolt checkpoint, or a llama2.c file.
 //
-// Names are Hugging Face's ("model.layers.0.self_attn.q_proj.weight"), shapes those of parameter_groups(config).
+// Names are Hugging Face's ("model.layers.0.self_attn.q_proj.weight"), shapes those of
+// parameter_groups(config).
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,8 @@ class WeightSource {
   virtual std::string description() const = 0;
 };
 
-/// A checkpoint's folder or its index.h5, a run's folder (its newest checkpoint), or a llama2.c .bin file.
-/// Throws: IoError saying what is wrong with it, or that it is none of these.
+/// A checkpoint's folder or its index.h5, a run's folder (its newest checkpoint), or a llama2.c
+/// .bin file. Throws: IoError saying what is wrong with it, or that it is none of these.
 std::unique_ptr<WeightSource> open_weights(const std::string& path);
 
 }  // namespace ringbolt

@@ -63,16 +63,18 @@ stage_tests() {
 
 stage_headers() {
   heading "Headers alone"
-  step "configure" cmake --preset cpu >/dev/null || return
+  step "configure" cmake --preset cpu || return
   step "headers alone" cmake --build --preset cpu -j "$jobs" --target all_verify_interface_header_sets
 }
 
 stage_sanitizers() {
   heading "Building (preset asan)"
   # tests/all: the tests and what they link, no more.
-  step "configure" cmake --preset asan && step "build" cmake --build --preset asan -j "$jobs" --target tests/all || return
+  # Light optimisation and line tables only: a third less to compile, and the stack traces stay readable.
+  step "configure" cmake --preset asan -D CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" && step "build" cmake --build --preset asan -j "$jobs" --target tests/all || return
   heading "Tests (preset asan)"
   export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1
+  export LSAN_OPTIONS=suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0
   export UBSAN_OPTIONS=print_stacktrace=1
   run_tests asan
 }

@@ -12,17 +12,21 @@
 namespace ringbolt::cpu {
 namespace {
 
-/// Lets blocks of keys of one head add to dq in order: block j adds to a tile of rows after all blocks before it.
+/// Lets blocks of keys of one head add to dq in order: block j adds to a tile of rows after all
+/// blocks before it.
 class TileOrder {
  public:
   TileOrder(int64_t heads, int64_t blocks)
-      : blocks_(blocks), done_(std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(heads * blocks))) {}
+      : blocks_(blocks),
+        done_(std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(heads * blocks))) {}
 
   /// Block `block` of `head` will not touch tiles before `tile` any more.
-  void publish(int64_t head, int64_t block, int64_t tile) { at(head, block).store(tile, std::memory_order_release); }
+  void publish(int64_t head, int64_t block, int64_t tile) {
+    at(head, block).store(tile, std::memory_order_release);
+  }
 
-  /// Waits until the blocks before `block` have passed `tile`. `first` is where the caller starts to look: 0 at first,
-  /// moved past blocks that are done.
+  /// Waits until the blocks before `block` have passed `tile`. `first` is where the caller starts
+  /// to look: 0 at first, moved past blocks that are done.
   void wait(int64_t head, int64_t block, int64_t tile, int64_t& first) {
     for (int64_t b = first; b < block; ++b) {
       int64_t reached = at(head, b).load(std::memory_order_acquire);
@@ -37,15 +41,18 @@ class TileOrder {
   static constexpr int64_t kDone = std::numeric_limits<int64_t>::max();
 
  private:
-  std::atomic<int64_t>& at(int64_t head, int64_t block) { return done_[static_cast<size_t>(head * blocks_ + block)]; }
+  std::atomic<int64_t>& at(int64_t head, int64_t block) {
+    return done_[static_cast<size_t>(head * blocks_ + block)];
+  }
 
   int64_t blocks_;
   std::unique_ptr<std::atomic<int64_t>[]> done_;
 };
 
 /// One block of keys over all tiles of rows that its slices touch.
-void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece, std::span<const KernelSlice> slices,
-                    int64_t group, TileOrder& order, int64_t head, int64_t block) {
+void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
+                    std::span<const KernelSlice> slices, int64_t group, TileOrder& order,
+                    int64_t head, int64_t block) {
   int64_t begin = std::numeric_limits<int64_t>::max();
   int64_t end = 0;
   for (const KernelSlice& s : slices) {
@@ -73,23 +80,30 @@ void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
 
 }  // namespace
 
-void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
-                        ConstView delta, float scale, View dq, View dk, View dv, Isa isa) {
+void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
+                        ConstView lse, ConstView delta, float scale, View dq, View dk, View dv,
+                        Isa isa) {
   check_attention(slices, q, k, v, scale);
   const Shape rows_and_heads{q.dim(0), q.dim(1)};
   require_attention(dout.shape() == q.shape() && dout.dtype() == q.dtype(), "dout must be like q");
-  require_attention(lse.shape() == rows_and_heads && delta.shape() == rows_and_heads, "lse and delta must be (T, H)");
-  require_attention(dq.shape() == q.shape() && dk.shape() == k.shape() && dv.shape() == k.shape(), "gradients must be like inputs");
-  require_attention(dq.dtype() == DType::f32 && dk.dtype() == DType::f32 && dv.dtype() == DType::f32, "gradients must be f32");
+  require_attention(lse.shape() == rows_and_heads && delta.shape() == rows_and_heads,
+                    "lse and delta must be (T, H)");
+  require_attention(dq.shape() == q.shape() && dk.shape() == k.shape() && dv.shape() == k.shape(),
+                    "gradients must be like inputs");
+  require_attention(
+      dq.dtype() == DType::f32 && dk.dtype() == DType::f32 && dv.dtype() == DType::f32,
+      "gradients must be f32");
   if (slices.empty() || q.empty() || k.empty()) return;
   const AttentionKernels& kernels = attention_kernels_of(q.dtype(), isa);
   const int64_t kv_heads = k.dim(1);
   const int64_t group = q.dim(1) / kv_heads;
-  const SlicesByBlock by_keys(slices, SlicesByBlock::Side::keys, k.dim(0), kernels.backward_keys);
+  const int64_t block_keys = kernels.backward_keys(static_cast<int>(q.dim(2)));
+  const SlicesByBlock by_keys(slices, SlicesByBlock::Side::keys, k.dim(0), block_keys);
   const int64_t scratch_bytes = kernels.backward_scratch_bytes(static_cast<int>(q.dim(2)));
   TileOrder order(kv_heads, by_keys.blocks());
 
-  // Pieces are taken in order, so those that a piece waits for have begun. Heads change fastest: neighbours do not wait.
+  // Pieces are taken in order, so those that a piece waits for have begun. Heads change fastest:
+  // neighbours do not wait.
   std::atomic<int64_t> next{0};
   const int64_t pieces = kv_heads * by_keys.blocks();
   parallel_for(std::min<int64_t>(max_threads(), pieces), [&](int64_t) {
@@ -116,8 +130,8 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
         piece.dq_stride = dq.row_stride();
         piece.dk_stride = dk.row_stride();
         piece.dv_stride = dv.row_stride();
-        piece.key_begin = block * kernels.backward_keys;
-        piece.keys = static_cast<int>(std::min<int64_t>(kernels.backward_keys, k.dim(0) - piece.key_begin));
+        piece.key_begin = block * block_keys;
+        piece.keys = static_cast<int>(std::min<int64_t>(block_keys, k.dim(0) - piece.key_begin));
         piece.head_dim = static_cast<int>(q.dim(2));
         piece.scale = scale;
         piece.scratch = attention_scratch(scratch_bytes);

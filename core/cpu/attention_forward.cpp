@@ -14,13 +14,14 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// How the forward work of one shape is cut: (key/value head, group of its query heads, block of rows, chunk of keys).
+/// How the forward work of one shape is cut: (key/value head, group of its query heads, block of
+/// rows, chunk of keys).
 struct ForwardPlan {
-  int64_t heads;         // query heads of a piece
-  int64_t head_groups;   // groups for each key/value head
-  int64_t rows;          // rows of a piece
+  int64_t heads;        // query heads of a piece
+  int64_t head_groups;  // groups for each key/value head
+  int64_t rows;         // rows of a piece
   int64_t row_blocks;
-  int64_t chunks;        // of keys, more than 1 where there are few queries (decoding)
+  int64_t chunks;  // of keys, more than 1 where there are few queries (decoding)
   int64_t chunk_keys;
 
   ForwardPlan(int64_t t, int64_t h, int64_t k, int64_t tk, int64_t columns) {
@@ -41,17 +42,19 @@ struct ForwardPlan {
   }
 };
 
-/// Combines a running (out, lse) with partial results over disjoint keys, in order. All of one row and head.
+/// Combines a running (out, lse) with partial results over disjoint keys, in order. All of one row
+/// and head.
 template <class Out>
-void merge_partials(int64_t d, int64_t n, const float* partial_out, int64_t out_step, const float* partial_lse,
-                    int64_t lse_step, Out* out, float* lse) {
+void merge_partials(int64_t d, int64_t n, const float* partial_out, int64_t out_step,
+                    const float* partial_lse, int64_t lse_step, Out* out, float* lse) {
   float most = *lse;
   for (int64_t i = 0; i < n; ++i) most = std::max(most, partial_lse[i * lse_step]);
   if (most == kMinusInfinity) return;
   std::array<float, 256> sum;
   float total = std::exp(*lse - most);
   const bool running = *lse != kMinusInfinity;
-  for (int64_t j = 0; j < d; ++j) sum[static_cast<size_t>(j)] = running ? total * to_float(out[j]) : 0;
+  for (int64_t j = 0; j < d; ++j)
+    sum[static_cast<size_t>(j)] = running ? total * to_float(out[j]) : 0;
   for (int64_t i = 0; i < n; ++i) {
     const float weight = std::exp(partial_lse[i * lse_step] - most);
     if (weight == 0) continue;
@@ -65,10 +68,11 @@ void merge_partials(int64_t d, int64_t n, const float* partial_out, int64_t out_
 
 }  // namespace
 
-void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out, View lse,
-                       Isa isa) {
+void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
+                       View out, View lse, Isa isa) {
   check_attention(slices, q, k, v, scale);
-  require_attention(out.shape() == q.shape() && lse.shape() == Shape({q.dim(0), q.dim(1)}), "out and lse must have q's rows and heads");
+  require_attention(out.shape() == q.shape() && lse.shape() == Shape({q.dim(0), q.dim(1)}),
+                    "out and lse must have q's rows and heads");
   if (slices.empty() || q.empty() || k.empty()) return;
   const AttentionKernels& kernels = attention_kernels_of(q.dtype(), isa);
   const int64_t d = q.dim(2);
@@ -129,8 +133,8 @@ void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, 
     for (int64_t h = 0; h < q.dim(1); ++h) {
       const int64_t at = t * q.dim(1) + h;
       const auto merge = [&]<class Out>(Out* row) {
-        merge_partials(d, plan.chunks, partial_out.data() + at * d, elements, partial_lse.data() + at, elements / d, row,
-                       lse.row<float>(t) + h);
+        merge_partials(d, plan.chunks, partial_out.data() + at * d, elements,
+                       partial_lse.data() + at, elements / d, row, lse.row<float>(t) + h);
       };
       if (out.dtype() == DType::bf16) {
         merge(out.row<bf16>(t) + h * d);

@@ -1,32 +1,20 @@
 // Blocked attention forward (FlashAttention-2, arXiv 2307.08691, algorithm 1) for one piece.
 //
-// Included by attention_kernels.inl only. Everything is transposed: a lane is a column, that is one query row of one
-// head, so that the softmax over keys runs vertically, without sums across lanes, and k and v are operands as they lie in
-// memory. Columns are ordered head by head. A block of kForwardKeys keys is packed once for all columns.
+// Included by attention_kernels.cpp only. Everything is transposed: a lane is a column, that is one
+// query row of one head, so that the softmax over keys runs vertically, without sums across lanes,
+// and k and v are operands as they lie in memory. Columns are ordered head by head. A block of
+// kForwardKeys keys is packed once for all columns.
+#pragma once
+
+#include "core/cpu/attention_kernels.h"
+#include "core/cpu/attention_tile.inl"
 
 namespace ringbolt::cpu {
 namespace {
 
 constexpr int kForwardColumns = 192;
-constexpr int kForwardKeys = 64;
-static_assert(kForwardColumns % (kLanes * kTileVectors) == 0 || kTileVectors == 2);
-
-/// Hands out aligned parts of a scratch buffer; with no buffer it only counts.
-class Scratch {
- public:
-  explicit Scratch(void* base) : base_(static_cast<char*>(base)) {}
-  float* floats(int64_t n) {
-    char* p = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += round_up(n * 4, 64);
-    return reinterpret_cast<float*>(p);
-  }
-  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
-  int64_t bytes() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
+constexpr int kForwardKeys = 128;
+static_assert(kForwardColumns % kLanes == 0);
 
 template <class In, class Product>
 class Forward {
@@ -59,17 +47,17 @@ class Forward {
           limit(s.ints(kForwardColumns)),
           seen(s.ints(kForwardColumns)),
           bytes(s.bytes()) {}
-    float* queries;   // per panel (D words, lanes)
-    float* acc;       // per panel (D, lanes): sum over keys of 2^(score - row_max) v
-    float* keys;      // (keys, D words) at kKeyStep
-    float* values;    // (keys in words, D)
-    float* scores;    // (keys, lanes) of one panel
-    float* weights;   // (keys in words, lanes) of one panel, bf16 only
-    float* row_max;   // (columns): largest score so far, in units of log2
-    float* row_sum;   // (columns): sum over keys of 2^(score - row_max)
-    float* rescale;   // (lanes) of one panel
-    int32_t* limit;   // (columns): keys of the block, counted from its first, that the column sees
-    int32_t* seen;    // (columns): whether the column has seen a key
+    float* queries;  // per panel (D words, lanes)
+    float* acc;      // per panel (D, lanes): sum over keys of weights times v
+    float* keys;     // (keys, D words) at kKeyStep
+    float* values;   // (keys in words, D)
+    float* scores;   // (keys, lanes) of one panel
+    float* weights;  // (keys in words, lanes) of one panel, bf16 only
+    float* row_max;  // (columns): largest score so far
+    float* row_sum;  // (columns): sum over keys of weights, exp(scale (score - row_max))
+    float* rescale;  // (lanes) of one panel
+    int32_t* limit;  // (columns): keys of the block, counted from its first, that the column sees
+    int32_t* seen;   // (columns): whether the column has seen a key
     int64_t bytes;
   };
 
@@ -81,7 +69,9 @@ class Forward {
         depth_(piece.head_dim / kPairs),
         acc_rows_(static_cast<int>(round_up(piece.head_dim, kTileRows))),
         value_step_(round_up(piece.head_dim, kLanes)),
-        score_scale_(piece.scale * kLog2E) {}
+        scale_(static_cast<double>(piece.scale)),
+        exponent_scale_(piece.scale * 1.44269504088896340736F),
+        rows_ahead_((kTileRows * kTileVectors + vectors_ - 1) / vectors_) {}
 
   void run() {
     load_columns();
@@ -97,7 +87,8 @@ class Forward {
     }
   }
 
-  /// First element and distance between rows, of the panel's part of `queries` or `acc`, for every column.
+  /// First element and distance between rows, of the panel's part of `queries` or `acc`, for every
+  /// column.
   template <class Body>
   void for_panel_columns(const Body& body) {
     for_panels(vectors_, [&]<int V>(int first) {
@@ -121,16 +112,19 @@ class Forward {
       }
       const int head = column / p_.rows;
       const int64_t row = p_.row_begin + column % p_.rows;
-      pack_row<Product>(static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim, p_.head_dim,
-                        query, width);
+      pack_column<Product>(
+          static_cast<const In*>(p_.q) + row * p_.q_stride + int64_t{head} * p_.head_dim,
+          p_.head_dim, query, width);
       const float lse = p_.lse[row * p_.lse_stride + head];
       if (lse == -kInfinity) return;
       // What was seen so far is one key of weight exp(lse), whose value is out.
-      const double exact = static_cast<double>(lse) * kLog2EDouble;
-      b_.row_max[column] = static_cast<float>(exact);
-      const float weight = 1 + static_cast<float>((exact - static_cast<double>(b_.row_max[column])) * kLn2);
+      b_.row_max[column] = lse / p_.scale;
+      const double rounding =
+          static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
+      const float weight = 1 + static_cast<float>(rounding);
       b_.row_sum[column] = weight;
-      const float* out = static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
+      const float* out =
+          static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
       for (int d = 0; d < p_.head_dim; ++d) acc[d * width] = out[d] * weight;
     });
   }
@@ -152,7 +146,8 @@ class Forward {
         for (int d = 0; d < p_.head_dim; ++d) out[d] = acc[d * width] * inverse;
       }
       p_.lse[row * p_.lse_stride + head] =
-          static_cast<float>(static_cast<double>(b_.row_max[column]) * kLn2 + __builtin_log(static_cast<double>(sum)));
+          static_cast<float>(static_cast<double>(b_.row_max[column]) * scale_ +
+                             __builtin_log(static_cast<double>(sum)));
     });
   }
 
@@ -163,19 +158,33 @@ class Forward {
     const int64_t last_row = (s.query_end < row_end ? s.query_end : row_end) - 1;
     const int64_t last_seen = last_row + s.shift;
     const int64_t end = last_seen < last_key ? last_seen : last_key;
+    // Keys that all rows of the piece see.
+    const int64_t common =
+        p_.row_begin < s.query_begin || row_end > s.query_end ? 0 : p_.row_begin + s.shift;
     for (int64_t key = first; key < end; key += kForwardKeys) {
       const int count = static_cast<int>(end - key < kForwardKeys ? end - key : kForwardKeys);
       pack_block(key, count);
-      set_limits(s, key, count);
-      for_panels(vectors_, [&]<int V>(int first_vector) { panel<V>(first_vector * kLanes); });
+      ahead_ = key + count;
+      ahead_end_ = ahead_ + kForwardKeys < end ? ahead_ + kForwardKeys : end;
+      if (key + count <= common) {
+        for_panels(vectors_, [&]<int V>(int vector) { panel<V>(vector * kLanes, count, false); });
+      } else {
+        set_limits(s, key, count);
+        for_panels(vectors_, [&]<int V>(int vector) { masked_panel<V>(vector * kLanes); });
+      }
     }
+    for_columns([&](int column, int, int64_t row) {
+      if (row >= s.query_begin && row < s.query_end && row + s.shift > first && first < end)
+        b_.seen[column] = 1;
+    });
   }
 
   void pack_block(int64_t key, int count) {
     const In* k = static_cast<const In*>(p_.k) + key * p_.k_stride;
-    for (int i = 0; i < count; ++i) pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep, 1);
-    pack_depth_rows<Product>(static_cast<const In*>(p_.v) + key * p_.v_stride, p_.v_stride, count, p_.head_dim,
-                             b_.values, value_step_);
+    for (int i = 0; i < count; ++i)
+      pack_row<Product>(k + i * p_.k_stride, p_.head_dim, b_.keys + i * kKeyStep);
+    pack_depth_rows<Product>(static_cast<const In*>(p_.v) + key * p_.v_stride, p_.v_stride, count,
+                             p_.head_dim, b_.values, value_step_);
   }
 
   void set_limits(const KernelSlice& s, int64_t key, int count) {
@@ -184,39 +193,55 @@ class Forward {
       const int64_t visible = row < s.query_begin || row >= s.query_end ? 0 : row + s.shift - key;
       limit = static_cast<int32_t>(visible < 0 ? 0 : (visible > count ? count : visible));
       b_.limit[column] = limit;
-      b_.seen[column] |= limit;
     });
     for (int c = columns_; c < vectors_ * kLanes; ++c) b_.limit[c] = limit;
   }
 
-  template <int V>
-  void panel(int begin) {
-    constexpr int kWidth = V * kLanes;
-    int32_t least = kForwardKeys;
-    int32_t most = 0;
-    for (int c = begin; c < begin + kWidth; ++c) {
-      least = b_.limit[c] < least ? b_.limit[c] : least;
-      most = b_.limit[c] > most ? b_.limit[c] : most;
-    }
-    if (most == 0) return;
-    const float* queries = b_.queries + begin * depth_;
-    for (int key = 0; key < most; key += kTileRows) {
-      overwrite(multiply<Product, V, kKeyStep>(depth_, b_.keys + key * kKeyStep, 1, queries, kWidth),
-                b_.scores + key * kWidth, kWidth);
-    }
-    softmax<V>(begin, most, least < most);
-    const float* weights = kPairs == 1 ? b_.scores : b_.weights;
-    float* acc = b_.acc + int64_t{begin} * acc_rows_;
-    Vectors<V> rescale;
-    for (int n = 0; n < V; ++n) rescale[n] = load(b_.rescale + n * kLanes);
-    for (int d = 0; d < acc_rows_; d += kTileRows) {
-      const auto sum = multiply<Product, V, 1>((most + kPairs - 1) / kPairs, b_.values + d, value_step_, weights, kWidth);
-      update(sum, acc + d * kWidth, kWidth, [&](const float* old, Floats x, int n) { return load(old) * rescale[n] + x; });
+  /// Fetches a few rows of the next block of keys while this one is worked on: rows lie H D apart,
+  /// too far for the machine to foresee.
+  void prefetch_ahead() {
+    const int64_t stop = ahead_ + rows_ahead_ < ahead_end_ ? ahead_ + rows_ahead_ : ahead_end_;
+    const int64_t bytes = p_.head_dim * static_cast<int64_t>(sizeof(In));
+    for (; ahead_ < stop; ++ahead_) {
+      prefetch(static_cast<const In*>(p_.k) + ahead_ * p_.k_stride, bytes);
+      prefetch(static_cast<const In*>(p_.v) + ahead_ * p_.v_stride, bytes);
     }
   }
 
-  /// Turns the panel's scores of `keys` keys into weights 2^(score - row_max), moves row_max and row_sum on, and leaves in
-  /// `rescale` what the sums over earlier keys must be multiplied by.
+  template <int V>
+  void masked_panel(int begin) {
+    int32_t least = kForwardKeys;
+    int32_t most = 0;
+    for (int c = begin; c < begin + V * kLanes; ++c) {
+      least = b_.limit[c] < least ? b_.limit[c] : least;
+      most = b_.limit[c] > most ? b_.limit[c] : most;
+    }
+    if (most > 0) panel<V>(begin, most, least < most);
+  }
+
+  /// Merges the first `most` keys of the block into a panel of columns.
+  template <int V>
+  void panel(int begin, int most, bool masked) {
+    constexpr int kWidth = V * kLanes;
+    const float* queries = b_.queries + begin * depth_;
+    for (int key = 0; key < most; key += kTileRows) {
+      prefetch_ahead();
+      multiply_into<Product, V, kKeyStep, Into::overwrite>(
+          depth_, b_.keys + key * kKeyStep, 1, queries, kWidth, b_.scores + key * kWidth, kWidth);
+    }
+    softmax<V>(begin, most, masked);
+    const float* weights = kPairs == 1 ? b_.scores : b_.weights;
+    float* acc = b_.acc + int64_t{begin} * acc_rows_;
+    const int depth = (most + kPairs - 1) / kPairs;
+    for (int d = 0; d < acc_rows_; d += kTileRows) {
+      multiply_into<Product, V, 1, Into::rescale>(depth, b_.values + d, value_step_, weights,
+                                                  kWidth, acc + d * kWidth, kWidth, b_.rescale);
+    }
+  }
+
+  /// Turns the panel's scores of `keys` keys into weights exp(scale (score - row_max)), moves
+  /// row_max and row_sum on, and leaves in `rescale` what the sums over earlier keys must be
+  /// multiplied by.
   template <int V>
   void softmax(int begin, int keys, bool masked) {
     constexpr int kWidth = V * kLanes;
@@ -229,7 +254,8 @@ class Forward {
       for (int n = 0; n < V; ++n) {
         Floats x = load(row + n * kLanes);
         if (masked) {
-          x = select(load(b_.limit + begin + n * kLanes) > broadcast(key), x, broadcast(-kInfinity));
+          x = select(load(b_.limit + begin + n * kLanes) > broadcast(key), x,
+                     broadcast(-kInfinity));
           store(row + n * kLanes, x);
         }
         most[n] = larger(x, most[n]);
@@ -238,11 +264,12 @@ class Forward {
     for (int n = 0; n < V; ++n) {
       float* row_max = b_.row_max + begin + n * kLanes;
       const Floats old = load(row_max);
-      const Floats now = larger(most[n] * score_scale_, old);
+      const Floats now = larger(most[n], old);
       store(row_max, now);
-      // A column that has seen nothing has row_max -inf; its scores are all -inf, and 2^(-inf - 0) = 0.
+      // A column that has seen nothing has row_max -inf; its scores are all -inf, and exp(-inf - 0)
+      // = 0.
       base[n] = select(now == -kInfinity, Floats{}, now);
-      store(b_.rescale + n * kLanes, exp2(old - base[n]));
+      store(b_.rescale + n * kLanes, exp2((old - base[n]) * exponent_scale_));
       sum[n] = Floats{};
     }
     weigh<V>(keys, base, sum);
@@ -256,7 +283,7 @@ class Forward {
   void weigh(int keys, const Vectors<V>& base, Vectors<V>& sum) {
     constexpr int kWidth = V * kLanes;
     const auto weight = [&](int key, int n) {
-      return exp2(load(b_.scores + key * kWidth + n * kLanes) * score_scale_ - base[n]);
+      return exp2((load(b_.scores + key * kWidth + n * kLanes) - base[n]) * exponent_scale_);
     };
     if constexpr (kPairs == 1) {
       for (int key = 0; key < keys; ++key) {
@@ -280,10 +307,6 @@ class Forward {
     }
   }
 
-  static constexpr double kLog2EDouble = 1.44269504088896340736;
-  static constexpr double kLn2 = 0.693147180559945309417;
-  static constexpr float kLog2E = static_cast<float>(kLog2EDouble);
-
   const ForwardPiece& p_;
   const Buffers b_;
   const int columns_;
@@ -291,7 +314,11 @@ class Forward {
   const int depth_;  // D in words
   const int acc_rows_;
   const int64_t value_step_;
-  const float score_scale_;
+  const double scale_;
+  const float exponent_scale_;  // from scores to powers of two
+  const int64_t rows_ahead_;    // a call of prefetch_ahead
+  int64_t ahead_ = 0;           // keys [ahead_, ahead_end_) are to be prefetched
+  int64_t ahead_end_ = 0;
 };
 
 }  // namespace

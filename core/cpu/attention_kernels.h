@@ -1,7 +1,9 @@
-// What the attention kernels of one instruction set do: a piece of work on one thread, given by plain pointers.
+// What the attention kernels of one instruction set do: a piece of work on one thread, given by
+// plain pointers.
 //
-// core/cpu/attention.cpp cuts the work into such pieces. The kernels are one source (attention_forward.inl,
-// attention_backward.inl) compiled for each instruction set; see core/cpu/simd.h on why only plain data crosses here.
+// core/cpu/attention.cpp cuts the work into such pieces. The kernels are one source
+// (attention_forward.inl, attention_backward.inl) compiled for each instruction set; see
+// core/cpu/simd.h on why only plain data crosses here.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +12,8 @@ namespace ringbolt::cpu {
 
 enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside of the kernels
 
-/// An AttentionSlice by absolute rows: query i sees keys [key_begin, min(key_end, i + shift)), clamped to the rectangle.
+/// An AttentionSlice by absolute rows: query i sees keys [key_begin, min(key_end, i + shift)),
+/// clamped to the rectangle.
 struct KernelSlice {
   int64_t query_begin;
   int64_t query_end;
@@ -19,9 +22,9 @@ struct KernelSlice {
   int64_t shift;
 };
 
-/// Forward of `rows` queries from row_begin on, for `heads` query heads that share one key/value head.
-/// All strides count elements; rows are counted from the start of the sequence, pointers stand at row 0 and the first
-/// head of the piece.
+/// Forward of `rows` queries from row_begin on, for `heads` query heads that share one key/value
+/// head. All strides count elements; rows are counted from the start of the sequence, pointers
+/// stand at row 0 and the first head of the piece.
 struct ForwardPiece {
   const void* q;  // A, heads D elements apart
   const void* k;  // A
@@ -42,7 +45,8 @@ struct ForwardPiece {
   void* scratch;  // forward_scratch_bytes, aligned to 64
 };
 
-/// Backward of the keys [key_begin, key_begin + keys) of one key/value head. Kept over begin, tile …, end.
+/// Backward of the keys [key_begin, key_begin + keys) of one key/value head. Kept over begin, tile
+/// …, end.
 struct BackwardPiece {
   const void* q;     // A
   const void* dout;  // A
@@ -53,7 +57,8 @@ struct BackwardPiece {
   float* dq;
   float* dk;
   float* dv;
-  int64_t q_stride, dout_stride, k_stride, v_stride, lse_stride, delta_stride, dq_stride, dk_stride, dv_stride;
+  int64_t q_stride, dout_stride, k_stride, v_stride, lse_stride, delta_stride, dq_stride, dk_stride,
+      dv_stride;
   int64_t key_begin;
   int keys;
   int head_dim;
@@ -69,13 +74,14 @@ struct AttentionKernels {
   void (*forward)(const ForwardPiece& piece);
 
   /// Keys of a piece and query rows of a tile, at most.
-  int backward_keys;
+  int (*backward_keys)(int head_dim);
   int backward_rows;
   int64_t (*backward_scratch_bytes)(int head_dim);
   void (*backward_begin)(const BackwardPiece& piece);
-  /// Rows [row_begin, row_begin + rows) of query head `head` (0 is the first that shares the key/value head), for the
-  /// pairs of one slice.
-  void (*backward_tile)(const BackwardPiece& piece, int head, int64_t row_begin, int rows, const KernelSlice& slice);
+  /// Rows [row_begin, row_begin + rows) of query head `head` (0 is the first that shares the
+  /// key/value head), for the pairs of one slice.
+  void (*backward_tile)(const BackwardPiece& piece, int head, int64_t row_begin, int rows,
+                        const KernelSlice& slice);
   void (*backward_end)(const BackwardPiece& piece);
 };
 
@@ -90,9 +96,9 @@ struct AttentionKernelSet {
 /// Requires: this build and this machine have `isa`.
 const AttentionKernelSet& attention_kernels(Isa isa);
 
-extern const AttentionKernelSet kAttentionGeneric;
-extern const AttentionKernelSet kAttentionAvx2;
-extern const AttentionKernelSet kAttentionAvx512;
-extern const AttentionKernelSet kAttentionAvx512Bf16;
+const AttentionKernelSet& attention_kernels_generic();
+const AttentionKernelSet& attention_kernels_avx2();
+const AttentionKernelSet& attention_kernels_avx512();
+const AttentionKernelSet& attention_kernels_avx512_bf16();
 
 }  // namespace ringbolt::cpu

@@ -1,7 +1,12 @@
-// The register tile of the attention kernels: C (kTileRows, N) = A * B over a depth of words, and packing of its operands.
+// The register tile of the attention kernels: C (kTileRows, N) = A * B over a depth of words, and
+// packing of its operands.
 //
-// Included by attention_kernels.inl only. A's elements are broadcast, B's rows are loaded as vectors. Depth is counted in
-// words: for the bf16 dot product a word holds two neighbours of the summed dimension.
+// Included by attention_kernels.cpp only. A's elements are broadcast, B's rows are loaded as
+// vectors. Depth is counted in words: for the bf16 dot product a word holds two neighbours of the
+// summed dimension.
+#pragma once
+
+#include "core/cpu/simd.h"
 
 namespace ringbolt::cpu {
 namespace {
@@ -35,8 +40,8 @@ struct Bf16Product {
 };
 #endif
 
-/// Distance between rows of A where rows are contiguous along the depth: a constant, so that the rows need no registers
-/// of their own; odd in cache lines, so that rows spread over all sets.
+/// Distance between rows of A where rows are contiguous along the depth: a constant, so that the
+/// rows need no registers of their own; odd in cache lines, so that rows spread over all sets.
 template <class Product>
 constexpr int kRowWords = (256 + 16) / Product::kPerWord + (Product::kPerWord == 2 ? 8 : 0);
 
@@ -50,7 +55,8 @@ struct Tile {
 
 /// c[m][n] = sum over p < depth of a[m * RowStep + p * depth_step] * b[p * b_step + n].
 template <class Product, int V, int64_t RowStep>
-RINGBOLT_SIMD Tile<V> multiply(int64_t depth, const float* a, int64_t depth_step, const float* b, int64_t b_step) {
+RINGBOLT_SIMD Tile<V> multiply(int64_t depth, const float* a, int64_t depth_step, const float* b,
+                               int64_t b_step) {
   Tile<V> tile;
 #pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m) {
@@ -73,32 +79,57 @@ RINGBOLT_SIMD Tile<V> multiply(int64_t depth, const float* a, int64_t depth_step
   return tile;
 }
 
-/// Stores f(old value of c, tile) for the whole tile; f takes and returns vectors and is told the vector's number.
-template <int V, class F>
-RINGBOLT_SIMD void update(const Tile<V>& tile, float* c, int64_t c_step, const F& f) {
+/// What becomes of C.
+enum class Into {
+  overwrite,   ///< C = A B
+  accumulate,  ///< C += A B
+  rescale,     ///< C = C * factors + A B, a factor for each column
+};
+
+/// One tile of C (kTileRows, V vectors), rows c_step apart. Not inlined: the callers' constants
+/// would take registers that the tile needs.
+template <class Product, int V, int64_t RowStep, Into kInto>
+__attribute__((noinline)) void multiply_into(int64_t depth, const float* a, int64_t depth_step,
+                                             const float* b, int64_t b_step, float* c,
+                                             int64_t c_step, const float* factors = nullptr) {
+  const Tile<V> tile = multiply<Product, V, RowStep>(depth, a, depth_step, b, b_step);
 #pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m) {
 #pragma GCC unroll 3
     for (int n = 0; n < V; ++n) {
       float* p = c + m * c_step + n * kLanes;
-      store(p, f(p, tile.c[m][n], n));
+      if constexpr (kInto == Into::overwrite) {
+        store(p, tile.c[m][n]);
+      } else if constexpr (kInto == Into::accumulate) {
+        store(p, load(p) + tile.c[m][n]);
+      } else {
+        store(p, load(p) * load(factors + n * kLanes) + tile.c[m][n]);
+      }
     }
   }
 }
 
-template <int V>
-RINGBOLT_SIMD void overwrite(const Tile<V>& tile, float* c, int64_t c_step) {
-  update(tile, c, c_step, [](const float*, Floats x, int) { return x; });
-}
-
-template <int V>
-RINGBOLT_SIMD void accumulate(const Tile<V>& tile, float* c, int64_t c_step) {
-  update(tile, c, c_step, [](const float* old, Floats x, int) { return load(old) + x; });
-}
-
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/// Calls body.template operator()<V>(first vector) for panels of V <= kTileVectors vectors that share `vectors` evenly.
+/// Hands out aligned parts of a scratch buffer; with no buffer it only counts.
+class Scratch {
+ public:
+  explicit Scratch(void* base) : base_(static_cast<char*>(base)) {}
+  float* floats(int64_t n) {
+    char* p = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(n * 4, 64);
+    return reinterpret_cast<float*>(p);
+  }
+  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
+  int64_t bytes() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+/// Calls body.template operator()<V>(first vector) for panels of V <= kTileVectors vectors that
+/// share `vectors` evenly.
 template <class Body>
 RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
   const int panels = (vectors + kTileVectors - 1) / kTileVectors;
@@ -106,14 +137,21 @@ RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
     const int first = vectors * i / panels;
     const int last = vectors * (i + 1) / panels;
     switch (last - first) {
-      case 1: body.template operator()<1>(first); break;
-      case 2: body.template operator()<2>(first); break;
-      default: body.template operator()<kTileVectors>(first); break;
+      case 1:
+        body.template operator()<1>(first);
+        break;
+      case 2:
+        body.template operator()<2>(first);
+        break;
+      default:
+        body.template operator()<kTileVectors>(first);
+        break;
     }
   }
 }
 
-// --- elements ---------------------------------------------------------------------------------------------------------
+// --- elements
+// ---------------------------------------------------------------------------------------------------------
 
 /// Storage of a bf16; core/base/bf16.h has the same rounding, but reaches for C++ library headers.
 struct Bf16 {
@@ -121,7 +159,9 @@ struct Bf16 {
 };
 
 RINGBOLT_SIMD float widen(float x) { return x; }
-RINGBOLT_SIMD float widen(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+RINGBOLT_SIMD float widen(Bf16 x) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16);
+}
 
 /// Nearest, ties to even; NaN stays NaN.
 RINGBOLT_SIMD Bf16 narrow(float x) {
@@ -131,12 +171,35 @@ RINGBOLT_SIMD Bf16 narrow(float x) {
 }
 
 RINGBOLT_SIMD float pair_of(Bf16 low, Bf16 high) {
-  return __builtin_bit_cast(float, static_cast<uint32_t>(low.bits) | (static_cast<uint32_t>(high.bits) << 16));
+  return __builtin_bit_cast(
+      float, static_cast<uint32_t>(low.bits) | (static_cast<uint32_t>(high.bits) << 16));
 }
 
-/// Words of a contiguous row of n elements: words[i * step] = word i.
+/// kLanes neighbours as f32.
+RINGBOLT_SIMD Floats load_wide(const float* p) { return load(p); }
+RINGBOLT_SIMD Floats load_wide(const Bf16* p) { return as_floats(load_halves(p) << 16); }
+
+/// y[i] = f32 of x[i], i < n.
+template <class In>
+RINGBOLT_SIMD void copy_wide(const In* x, int n, float* y) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(y + i, load_wide(x + i));
+  for (; i < n; ++i) y[i] = widen(x[i]);
+}
+
+/// Words of a row of n elements along the depth, one behind the other.
 template <class Product, class In>
-RINGBOLT_SIMD void pack_row(const In* row, int n, float* words, int64_t step) {
+RINGBOLT_SIMD void pack_row(const In* row, int n, float* words) {
+  if constexpr (Product::kPerWord == 1) {
+    copy_wide(row, n, words);
+  } else {
+    __builtin_memcpy(words, row, static_cast<unsigned>(n) * sizeof(In));
+  }
+}
+
+/// The same with `step` words from one to the next: a column of B.
+template <class Product, class In>
+RINGBOLT_SIMD void pack_column(const In* row, int n, float* words, int64_t step) {
   if constexpr (Product::kPerWord == 1) {
     for (int i = 0; i < n; ++i) words[i * step] = widen(row[i]);
   } else {
@@ -144,24 +207,24 @@ RINGBOLT_SIMD void pack_row(const In* row, int n, float* words, int64_t step) {
   }
 }
 
-/// Rows of a matrix whose rows are the summed dimension, that is B or a column-wise A: f32 rows as they are; bf16 rows
-/// 2i and 2i + 1 woven into row i of pairs, a zero row where the last has no partner.
+/// Rows of a matrix whose rows are the depth, that is B or a column-wise A: f32 rows as they are;
+/// bf16 rows 2i and 2i + 1 woven into row i of pairs, with zeros where the last has no partner.
 template <class Product, class In>
-RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows, int n, float* words, int64_t step) {
+RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows, int n,
+                                   float* words, int64_t step) {
   if constexpr (Product::kPerWord == 1) {
-    for (int r = 0; r < n_rows; ++r) {
-      for (int i = 0; i < n; ++i) words[r * step + i] = widen(rows[r * row_step + i]);
-    }
+    for (int r = 0; r < n_rows; ++r) copy_wide(rows + r * row_step, n, words + r * step);
   } else {
     for (int r = 0; r < n_rows; r += 2) {
       const In* low = rows + r * row_step;
       const In* high = low + row_step;
       float* pairs = words + r / 2 * step;
-      if (r + 1 < n_rows) {
-        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], high[i]);
-      } else {
-        for (int i = 0; i < n; ++i) pairs[i] = pair_of(low[i], Bf16{0});
+      const bool both = r + 1 < n_rows;
+      int i = 0;
+      for (; both && i + kLanes <= n; i += kLanes) {
+        store(pairs + i, as_floats(load_halves(low + i) | load_halves(high + i) << 16));
       }
+      for (; i < n; ++i) pairs[i] = pair_of(low[i], both ? high[i] : Bf16{0});
     }
   }
 }
@@ -169,11 +232,13 @@ RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows,
 #if defined(__AVX512BF16__)
 /// Lane i holds the bf16 of low[i] and of high[i].
 RINGBOLT_SIMD Floats pair_lanes(Floats low, Floats high) {
-  alignas(64) static constexpr uint16_t kWeave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                      8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512bh both = _mm512_cvtne2ps_pbh(__builtin_bit_cast(__m512, high), __builtin_bit_cast(__m512, low));
-  return __builtin_bit_cast(
-      Floats, _mm512_permutexvar_epi16(_mm512_load_si512(kWeave), __builtin_bit_cast(__m512i, both)));
+  alignas(64) static constexpr uint16_t kWeave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512bh both =
+      _mm512_cvtne2ps_pbh(__builtin_bit_cast(__m512, high), __builtin_bit_cast(__m512, low));
+  return __builtin_bit_cast(Floats, _mm512_permutexvar_epi16(_mm512_load_si512(kWeave),
+                                                             __builtin_bit_cast(__m512i, both)));
 }
 
 /// Stores the bf16 of 16 values, in order, in 8 words.

@@ -12,7 +12,7 @@ namespace ringbolt::cpu {
 namespace {
 
 struct AlignedDelete {
-  void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 
 KernelSlice kernel_slice(const AttentionSlice& s) {
@@ -25,16 +25,20 @@ KernelSlice kernel_slice(const AttentionSlice& s) {
 }  // namespace
 
 const AttentionKernelSet& attention_kernels(Isa isa) {
-#if defined(__x86_64__)
+#if !defined(RINGBOLT_GENERIC_ONLY)
   switch (isa) {
-    case Isa::generic: return kAttentionGeneric;
-    case Isa::avx2: return kAttentionAvx2;
-    case Isa::avx512: return kAttentionAvx512;
-    case Isa::avx512_bf16: return kAttentionAvx512Bf16;
+    case Isa::generic:
+      break;
+    case Isa::avx2:
+      return attention_kernels_avx2();
+    case Isa::avx512:
+      return attention_kernels_avx512();
+    case Isa::avx512_bf16:
+      return attention_kernels_avx512_bf16();
   }
 #endif
   static_cast<void>(isa);
-  return kAttentionGeneric;
+  return attention_kernels_generic();
 }
 
 const AttentionKernels& attention_kernels_of(DType dtype, Isa isa) {
@@ -53,7 +57,8 @@ void* attention_scratch(int64_t bytes) {
   thread_local int64_t size = 0;
   if (size < bytes) {
     memory.reset();
-    memory.reset(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64})));
+    memory.reset(
+        static_cast<std::byte*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64})));
     std::fill_n(memory.get(), bytes, std::byte{0});
     size = bytes;
   }
@@ -61,18 +66,25 @@ void* attention_scratch(int64_t bytes) {
 }
 
 void require_attention(bool condition, const char* what) {
-  if (!condition) throw UsageError(message("the attention kernels were called wrongly", what, "This is a defect of Ringbolt."));
+  if (!condition)
+    throw UsageError(message("the attention kernels were called wrongly", what,
+                             "This is a defect of Ringbolt."));
 }
 
 void check_attention(SliceList slices, ConstView q, ConstView k, ConstView v, float scale) {
-  require_attention(q.shape().rank() == 3 && k.shape().rank() == 3 && k.shape() == v.shape(), "q, k and v must be (T, heads, D)");
-  require_attention(q.dim(2) == k.dim(2) && q.dim(2) % 2 == 0 && q.dim(2) <= 256, "the head dimension must be even, at most 256");
-  require_attention(k.dim(1) > 0 && q.dim(1) % k.dim(1) == 0, "key/value heads must divide query heads");
-  require_attention(q.dtype() == k.dtype() && q.dtype() == v.dtype() && q.dtype() != DType::i32, "q, k and v must have one dtype");
+  require_attention(q.shape().rank() == 3 && k.shape().rank() == 3 && k.shape() == v.shape(),
+                    "q, k and v must be (T, heads, D)");
+  require_attention(q.dim(2) == k.dim(2) && q.dim(2) % 2 == 0 && q.dim(2) <= 256,
+                    "the head dimension must be even, at most 256");
+  require_attention(k.dim(1) > 0 && q.dim(1) % k.dim(1) == 0,
+                    "key/value heads must divide query heads");
+  require_attention(q.dtype() == k.dtype() && q.dtype() == v.dtype() && q.dtype() != DType::i32,
+                    "q, k and v must have one dtype");
   require_attention(scale > 0, "the scale must be positive");
   for (const AttentionSlice& s : slices) {
-    require_attention(0 <= s.query_begin && s.query_end <= q.dim(0) && 0 <= s.key_begin && s.key_end <= k.dim(0),
-            "a slice leaves the sequence");
+    require_attention(
+        0 <= s.query_begin && s.query_end <= q.dim(0) && 0 <= s.key_begin && s.key_end <= k.dim(0),
+        "a slice leaves the sequence");
   }
 }
 
@@ -95,7 +107,8 @@ SlicesByBlock::SlicesByBlock(SliceList slices, Side side, int64_t rows, int64_t 
 
 std::span<const KernelSlice> SlicesByBlock::operator[](int64_t block) const {
   const size_t b = static_cast<size_t>(block);
-  return std::span(slices_).subspan(static_cast<size_t>(first_[b]), static_cast<size_t>(first_[b + 1] - first_[b]));
+  return std::span(slices_).subspan(static_cast<size_t>(first_[b]),
+                                    static_cast<size_t>(first_[b + 1] - first_[b]));
 }
 
 }  // namespace ringbolt::cpu

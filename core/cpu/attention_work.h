@@ -1,4 +1,5 @@
-// What attention's two directions share: checks, scratch memory, and slices sorted by blocks of rows.
+// What attention's two directions share: checks, scratch memory, and slices sorted by blocks of
+// rows.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,15 @@ const AttentionKernels& attention_kernels_of(DType dtype, Isa isa);
 void* attention_scratch(int64_t bytes);
 
 /// Row 0 of one head of x (T, heads, D).
-inline const void* head_of(ConstView x, int64_t head) { return x.bytes() + head * x.dim(2) * size_of(x.dtype()); }
-inline void* head_of(View x, int64_t head) { return x.bytes() + head * x.dim(2) * size_of(x.dtype()); }
+inline const void* head_of(ConstView x, int64_t head) {
+  return x.bytes() + head * x.dim(2) * size_of(x.dtype());
+}
+inline void* head_of(View x, int64_t head) {
+  return x.bytes() + head * x.dim(2) * size_of(x.dtype());
+}
 
-/// The slices that meet each block of `block` rows (of queries or of keys), in the order of the list.
+/// The slices that meet each block of `block` rows (of queries or of keys), in the order of the
+/// list.
 class SlicesByBlock {
  public:
   enum class Side { queries, keys };

@@ -32,11 +32,13 @@ class CpuBackend final : public Backend {
   void synchronize() override {}
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());
+    if (device.empty()) return;  // memcpy takes no null pointer, not even for no bytes
     std::memcpy(device.bytes(), host, static_cast<size_t>(device.bytes_needed()));
   }
   void download(ConstView device, void* host) override {
     const auto row_bytes = static_cast<size_t>(device.row_elements() * size_of(device.dtype()));
     auto* to = static_cast<std::byte*>(host);
+    if (device.empty()) return;
     for (int64_t row = 0; row < device.rows(); ++row, to += row_bytes) {
       std::memcpy(to, device.bytes() + row * device.row_stride() * size_of(device.dtype()), row_bytes);
     }

@@ -120,7 +120,8 @@ TEST(Checkpoint, ComesBackWholeFromAnyNumberOfShardsInAnyRange) {
           n = std::min(n, t.shape.elements() - first);
           std::vector<float> part(static_cast<size_t>(n));
           reader.read(t.name, first, part);
-          EXPECT_TRUE(std::equal(part.begin(), part.end(), x.begin() + first)) << t.name << " " << first << " " << n;
+          EXPECT_TRUE(std::equal(part.begin(), part.end(), x.begin() + first))
+              << t.name << " " << first << " " << n;
           compared += n;
         }
       }
@@ -145,13 +146,13 @@ TEST(Checkpoint, ShowsEachTensorAsOneArrayOverItsShards) {
     } else {
       std::vector<bf16> shown(x.size());
       dataset.read<bf16>(0, shown);
-      for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(to_float(shown[i]), x[i]) << t.name << " " << i;
+      for (size_t i = 0; i < x.size(); ++i)
+        EXPECT_EQ(to_float(shown[i]), x[i]) << t.name << " " << i;
     }
   }
 }
 
-
-// --- what can go wrong while it is written ----------------------------------------------------------------------------
+// --- what can go wrong while it is written -------------------------------------------------------
 
 TEST(Checkpoint, ReplacesOneOfTheSameName) {
   const TemporaryFolder folder;
@@ -190,7 +191,8 @@ TEST(Checkpoint, RefusesGapsAndOverlapsOnEveryRank) {
       writer.finish(sample_info());
     });
   };
-  for (const std::string& error : write(9, 20)) expect_message(error, {"weights/w (4, 5)", "8 to 9", "missing"});
+  for (const std::string& error : write(9, 20))
+    expect_message(error, {"weights/w (4, 5)", "8 to 9", "missing"});
   for (const std::string& error : write(7, 20)) expect_message(error, {"7 to 8", "twice"});
   for (const std::string& error : write(8, 19)) expect_message(error, {"19 to 20", "missing"});
   for (const std::string& error : write(8, 21)) expect_message(error, {"rank 1", "weights/w"});
@@ -208,20 +210,25 @@ TEST(Checkpoint, LeavesThePreviousOneWholeOnAFullDisk) {
       const int64_t begin = ranks.rank() == 0 ? 0 : 10;
       const int64_t end = ranks.rank() == 0 && ranks.size() > 1 ? 10 : elements;
       if (ranks.rank() < 2) {
-        writer.write("weights/w", {elements}, begin, ConstView::of<float>(x.data() + begin, {end - begin}));
+        writer.write("weights/w", {elements}, begin,
+                     ConstView::of<float>(x.data() + begin, {end - begin}));
       }
       writer.finish(sample_info());
     });
   };
   for (const int n_ranks : {1, 3}) {
-    for (const std::string& error : write("checkpoint-000001", n_ranks, 20'000)) ASSERT_EQ(error, "");
-    // Full in the middle of the data, and at various places behind it: when chunks, indices and headers are flushed.
+    for (const std::string& error : write("checkpoint-000001", n_ranks, 20'000))
+      ASSERT_EQ(error, "");
+    // Full in the middle of the data, and at various places behind it: when chunks, indices and
+    // headers are flushed.
     int failed = 0;
-    for (const int64_t elements : {1'000'000, 140'000, 120'000, 118'000, 116'000, 114'000, 112'000, 110'000}) {
+    for (const int64_t elements :
+         {1'000'000, 140'000, 120'000, 118'000, 116'000, 114'000, 112'000, 110'000}) {
       const std::vector<std::string> errors = write("checkpoint-000001", n_ranks, elements);
       if (errors[0].empty()) break;
       ++failed;
-      for (const std::string& error : errors) expect_message(error, {"No space left on device", "Free some space"});
+      for (const std::string& error : errors)
+        expect_message(error, {"No space left on device", "Free some space"});
       EXPECT_FALSE(std::filesystem::exists(disk / "checkpoint-000001.partial"));
       const CheckpointReader reader = CheckpointReader::open(disk / "checkpoint-000001");
       std::vector<float> x(20'000);
@@ -256,12 +263,13 @@ TEST(Checkpoint, LeavesThePreviousOneWholeWhenKilledAtAnyMoment) {
       }
     }
     EXPECT_FALSE(find_checkpoints(folder.path()).empty());
-    killed_before_the_end += std::filesystem::exists(checkpoint_folder(folder.path(), 2) + ".partial");
+    killed_before_the_end +=
+        std::filesystem::exists(checkpoint_folder(folder.path(), 2) + ".partial");
   }
   EXPECT_GT(killed_before_the_end, 5) << "too few kills hit a checkpoint under way";
 }
 
-// --- what can be wrong with it when it is read ------------------------------------------------------------------------
+// --- what can be wrong with it when it is read ---------------------------------------------------
 
 TEST(Checkpoint, NamesTheShardThatIsMissingDamagedOrForeign) {
   const TemporaryFolder folder;
@@ -306,8 +314,10 @@ TEST(Checkpoint, SaysWhichTensorOrRangeIsNotThere) {
   write_checkpoint(folder / "c", 1);
   const CheckpointReader reader = CheckpointReader::open(folder / "c");
   std::vector<float> x(3);
-  expect_message(error_of([&] { reader.read("weights/nothing", 0, x); }), {folder / "c", "weights/nothing"});
-  expect_message(error_of([&] { reader.read(kTensors[1].name, 3, x); }), {kTensors[1].name, "3 to 6", "(5)"});
+  expect_message(error_of([&] { reader.read("weights/nothing", 0, x); }),
+                 {folder / "c", "weights/nothing"});
+  expect_message(error_of([&] { reader.read(kTensors[1].name, 3, x); }),
+                 {kTensors[1].name, "3 to 6", "(5)"});
 }
 
 TEST(Checkpoint, FindsFinishedCheckpointsByStep) {

@@ -1,4 +1,5 @@
-// What the tests of io share: a folder of their own, broken copies of files, and the text of an error.
+// What the tests of io share: a folder of their own, broken copies of files, and the text of an
+// error.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -89,7 +90,8 @@ inline void expect_message(const std::string& text, std::initializer_list<std::s
   EXPECT_NE(text.find(" ("), std::string::npos) << text;
   EXPECT_NE(text.find("). "), std::string::npos) << text;
   EXPECT_TRUE(text.ends_with('.')) << text;
-  for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << "no '" << part << "' in: " << text;
+  for (const std::string& part : parts)
+    EXPECT_NE(text.find(part), std::string::npos) << "no '" << part << "' in: " << text;
 }
 
 }  // namespace ringbolt::test

@@ -8,8 +8,8 @@
 #include <numeric>
 #include <vector>
 
-#include "io/boxes.h"
 #include "core/base/random.h"
+#include "io/boxes.h"
 #include "tests/io/files.h"
 
 namespace ringbolt {
@@ -51,7 +51,8 @@ TEST(Boxes, CoverEveryRangeOfASmallArrayOnceAndInOrder) {
           std::vector<int64_t> index = box.start;
           for (bool more = true; more;) {
             int64_t at = 0;
-            for (int d = 0; d < shape.rank(); ++d) at = at * shape[d] + index[static_cast<size_t>(d)];
+            for (int d = 0; d < shape.rank(); ++d)
+              at = at * shape[d] + index[static_cast<size_t>(d)];
             flat.push_back(at);
             more = false;
             for (size_t d = index.size(); d-- > 0 && !more;) {
@@ -188,12 +189,14 @@ TEST(Hdf5, RefusesAnotherTypeAndAnotherRange) {
   Dataset d = file.create_dataset("x", Type::f32, {4});
   std::vector<float> x(5);
   std::vector<int32_t> i(1);
-  expect_message(error_of([&] { d.write<float>(0, x); }), {"x of " + (folder / "a.h5"), "0 to 5", "its 4"});
-  expect_message(error_of([&] { d.write<float>(-1, std::span<const float>(x).first(1)); }), {"-1 to 0"});
+  expect_message(error_of([&] { d.write<float>(0, x); }),
+                 {"x of " + (folder / "a.h5"), "0 to 5", "its 4"});
+  expect_message(error_of([&] { d.write<float>(-1, std::span<const float>(x).first(1)); }),
+                 {"-1 to 0"});
   expect_message(error_of([&] { d.write<int32_t>(0, i); }), {"it holds f32, not i32"});
 }
 
-// --- damaged and foreign files ----------------------------------------------------------------------------------------
+// --- damaged and foreign files -------------------------------------------------------------------
 
 /// A file of several chunks and everything that a file of ours has.
 std::string write_sample(const TemporaryFolder& folder) {
@@ -223,10 +226,12 @@ TEST(Hdf5, NamesFileAndDatasetOfAFlippedBit) {
   ASSERT_NE(at, std::string::npos);
   bytes[at + 5] = static_cast<char>(bytes[at + 5] ^ 0x10);
   write_file_atomically(path, bytes);
-  expect_message(error_of([&] { read_sample(path); }), {"deep/x of " + path, "checksum", "restore it"});
+  expect_message(error_of([&] { read_sample(path); }),
+                 {"deep/x of " + path, "checksum", "restore it"});
 }
 
-// Data and HDF5's own structures carry checksums: a flipped bit is either refused or in bytes that nobody reads.
+// Data and HDF5's own structures carry checksums: a flipped bit is either refused or in bytes that
+// nobody reads.
 TEST(Hdf5, NeverReturnsWrongValuesFromAFlippedBit) {
   const TemporaryFolder folder;
   const std::string path = write_sample(folder);
@@ -252,8 +257,8 @@ TEST(Hdf5, RefusesAFileCutOffAnywhere) {
   const TemporaryFolder folder;
   const std::string path = write_sample(folder);
   const std::string good = read_whole_file(path);
-  for (const size_t length : {size_t{1}, size_t{7}, size_t{8}, size_t{47}, size_t{48}, size_t{500}, good.size() / 2,
-                              good.size() - 1}) {
+  for (const size_t length : {size_t{1}, size_t{7}, size_t{8}, size_t{47}, size_t{48}, size_t{500},
+                              good.size() / 2, good.size() - 1}) {
     test::overwrite(path, good.substr(0, length));
     expect_message(error_of([&] { read_sample(path); }), {path});
   }
@@ -261,7 +266,9 @@ TEST(Hdf5, RefusesAFileCutOffAnywhere) {
 
 TEST(Hdf5, SaysWhyAMissingEmptyOrForeignFileIsRefused) {
   const TemporaryFolder folder;
-  const auto open = [&](const std::string& path) { return error_of([&] { File::open(path, "ringbolt-test"); }); };
+  const auto open = [&](const std::string& path) {
+    return error_of([&] { File::open(path, "ringbolt-test"); });
+  };
   expect_message(open(folder / "none.h5"), {folder / "none.h5", "No such file"});
   write_file_atomically(folder / "empty.h5", "");
   expect_message(open(folder / "empty.h5"), {folder / "empty.h5", "empty"});
@@ -269,18 +276,22 @@ TEST(Hdf5, SaysWhyAMissingEmptyOrForeignFileIsRefused) {
   expect_message(open(folder / "text.h5"), {folder / "text.h5", "not an HDF5 file"});
   expect_message(open(folder.path()), {folder.path()});
   const std::string sample = write_sample(folder);
-  expect_message(error_of([&] { File::open(sample, "ringbolt-tokens"); }), {sample, "ringbolt-test", "ringbolt-tokens"});
+  expect_message(error_of([&] { File::open(sample, "ringbolt-tokens"); }),
+                 {sample, "ringbolt-test", "ringbolt-tokens"});
   {
     File file = File::create(folder / "new.h5", {"ringbolt-test", 7, "the future"});
     file.close();
   }
   expect_message(open(folder / "new.h5"), {"version 7", "up to 1", "newer"});
-  expect_message(error_of([&] { File::create(folder / "no/such/a.h5", kStamp); }), {"no/such/a.h5", "No such file"});
-  expect_message(error_of([&] { File::open(sample, "ringbolt-test").dataset("y"); }), {"y of " + sample, "no such"});
-  expect_message(error_of([&] { File::open(sample, "ringbolt-test").integer_attribute("m"); }), {"'m'", sample});
+  expect_message(error_of([&] { File::create(folder / "no/such/a.h5", kStamp); }),
+                 {"no/such/a.h5", "No such file"});
+  expect_message(error_of([&] { File::open(sample, "ringbolt-test").dataset("y"); }),
+                 {"y of " + sample, "no such"});
+  expect_message(error_of([&] { File::open(sample, "ringbolt-test").integer_attribute("m"); }),
+                 {"'m'", sample});
 }
 
-// --- virtual datasets -------------------------------------------------------------------------------------------------
+// --- virtual datasets ----------------------------------------------------------------------------
 
 TEST(Hdf5, ShowsPiecesOfOtherFilesAsOneArrayAndNaNWhereOneIsMissing) {
   const TemporaryFolder folder;
@@ -292,7 +303,8 @@ TEST(Hdf5, ShowsPiecesOfOtherFilesAsOneArrayAndNaNWhereOneIsMissing) {
     const int64_t count = edges[i + 1] - edges[i];
     File file = File::create(folder / name, kStamp);
     file.create_dataset("p", Type::f32, {count}, 4)
-        .write<float>(0, std::span<const float>(x).subspan(static_cast<size_t>(edges[i]), static_cast<size_t>(count)));
+        .write<float>(0, std::span<const float>(x).subspan(static_cast<size_t>(edges[i]),
+                                                           static_cast<size_t>(count)));
     file.close();
     pieces.push_back({name, "p", edges[i], count});
   }
@@ -303,7 +315,8 @@ TEST(Hdf5, ShowsPiecesOfOtherFilesAsOneArrayAndNaNWhereOneIsMissing) {
   }
   EXPECT_EQ(read_all<float>(File::open(folder / "all.h5", "ringbolt-test").dataset("x")), x);
   std::filesystem::remove(folder / "part2.h5");
-  const std::vector<float> holes = read_all<float>(File::open(folder / "all.h5", "ringbolt-test").dataset("x"));
+  const std::vector<float> holes =
+      read_all<float>(File::open(folder / "all.h5", "ringbolt-test").dataset("x"));
   for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(std::isnan(holes[i]), i >= 8 && i < 31) << i;
 }
 

@@ -1,4 +1,5 @@
-// Ranks as threads, with the few collectives that io uses: enough to write the shards of several ranks in one process.
+// Ranks as threads, with the few collectives that io uses: enough to write the shards of several
+// ranks in one process.
 #pragma once
 
 #include <barrier>
@@ -38,7 +39,9 @@ class ThreadRank final : public Communicator {
   }
   void barrier() override { shared_.barrier.arrive_and_wait(); }
 
-  Request send_receive(std::span<const std::byte>, int, std::span<std::byte>, int) override { unused(); }
+  Request send_receive(std::span<const std::byte>, int, std::span<std::byte>, int) override {
+    unused();
+  }
   void all_reduce(std::span<float>) override { unused(); }
   void all_reduce(std::span<double>) override { unused(); }
   void all_reduce(std::span<int64_t>) override { unused(); }

@@ -62,7 +62,10 @@ TEST(TextSource, RefusesMissingBinaryAndEmptyInputs) {
   expect_message(find(folder / "none.txt"), {folder / "none.txt", "No such file"});
   expect_message(find(folder / "binary"), {folder / "binary", "zero bytes"});
   expect_message(find(folder.path()), {"no text", folder / "binary"});
-  expect_message(error_of([&] { TextReader({folder / "none.txt", -1}); }), {folder / "none.txt", "No such file"});
+  expect_message(error_of([&] {
+                   TextReader({folder / "none.txt", -1});
+                 }),
+                 {folder / "none.txt", "No such file"});
 }
 
 TEST(TextSource, DropsAByteOrderMarkAndKeepsTheRest) {
@@ -70,7 +73,8 @@ TEST(TextSource, DropsAByteOrderMarkAndKeepsTheRest) {
   const std::string body = "one\r\ntwo\r\n\xEF\xBB\xBFthree";
   test::overwrite(folder / "a", "\xEF\xBB\xBF" + body);
   EXPECT_EQ(pieces_of(folder / "a", 1000), (std::vector<std::string>{body}));
-  for (int64_t bytes = 8; bytes < 30; ++bytes) EXPECT_EQ(joined(pieces_of(folder / "a", bytes)), body) << bytes;
+  for (int64_t bytes = 8; bytes < 30; ++bytes)
+    EXPECT_EQ(joined(pieces_of(folder / "a", bytes)), body) << bytes;
   test::overwrite(folder / "mark", "\xEF\xBB\xBF");
   EXPECT_TRUE(pieces_of(folder / "mark", 100).empty());
 }
@@ -80,7 +84,8 @@ TEST(TextSource, CutsBeforeLineEndsBehindPrintableCharacters) {
   std::string text;
   const Philox random(3);
   for (uint64_t i = 0; i < 3000; ++i) {
-    constexpr std::string_view kSome[] = {"a", "bc ", "\n", "\r\n", ". ", "\xC3\xA9", "\n\n", "word"};
+    constexpr std::string_view kSome[] = {"a",  "bc ",      "\n",   "\r\n",
+                                          ". ", "\xC3\xA9", "\n\n", "word"};
     text += kSome[random.bits(i) % std::size(kSome)];
   }
   test::overwrite(folder / "a", text);
@@ -108,7 +113,8 @@ TEST(TextSource, CutsLongLinesBetweenCharacters) {
     const std::vector<std::string> pieces = pieces_of(folder / "a", bytes);
     EXPECT_EQ(joined(pieces), text);
     EXPECT_GT(pieces.size(), 20U);
-    for (const std::string& piece : pieces) EXPECT_NE(static_cast<unsigned char>(piece.front()) & 0xC0U, 0x80U);
+    for (const std::string& piece : pieces)
+      EXPECT_NE(static_cast<unsigned char>(piece.front()) & 0xC0U, 0x80U);
   }
 }
 
@@ -124,10 +130,13 @@ TEST(TextSource, ReadsStandardInputAsOneDocument) {
 }
 
 /// The ids of a text read in pieces of `piece_bytes`.
-std::vector<int32_t> encode_in_pieces(const Tokenizer& tokenizer, const std::string& path, int64_t piece_bytes) {
+std::vector<int32_t> encode_in_pieces(const Tokenizer& tokenizer, const std::string& path,
+                                      int64_t piece_bytes) {
   TextReader reader({path, -1}, piece_bytes);
   std::vector<int32_t> all;
-  encode_document(tokenizer, reader, [&](std::span<const int32_t> ids) { all.insert(all.end(), ids.begin(), ids.end()); });
+  encode_document(tokenizer, reader, [&](std::span<const int32_t> ids) {
+    all.insert(all.end(), ids.begin(), ids.end());
+  });
   return all;
 }
 
@@ -135,20 +144,23 @@ TEST(TextSource, PiecesGiveTheIdsOfTheWholeForEveryTokenizer) {
   RINGBOLT_NEEDS_DATA();
   const TemporaryFolder folder;
   const std::string path = folder / "a";
-  for (const std::string name : {"llama2/tokenizer.model", "mistral_v1/tokenizer.model", "tok512/tok512.model",
-                                 "tok105/tok105.model"}) {
+  for (const std::string name : {"llama2/tokenizer.model", "mistral_v1/tokenizer.model",
+                                 "tok512/tok512.model", "tok105/tok105.model"}) {
     const auto tokenizer = make_tokenizer(data_path("tokenizers/" + name).string());
     EXPECT_TRUE(tokenizer->cuts_at_line_ends()) << name;
     // Plain text; CRLF with a byte-order mark; lines that all end in a space.
-    for (const std::string text : {"tinystories/tinystories_val_v1.txt", "train/gutenberg_verbatim/moby_dick.txt",
-                                   "wikitext2/valid.txt"}) {
+    for (const std::string text :
+         {"tinystories/tinystories_val_v1.txt", "train/gutenberg_verbatim/moby_dick.txt",
+          "wikitext2/valid.txt"}) {
       test::overwrite(path, read_whole_file(data_path("text/" + text).string()).substr(0, 200'000));
-      const std::vector<int32_t> whole = encode_in_pieces(*tokenizer, path, TextReader::kPieceBytes);
+      const std::vector<int32_t> whole =
+          encode_in_pieces(*tokenizer, path, TextReader::kPieceBytes);
       EXPECT_GT(whole.size(), 40'000U);
       const std::vector<int32_t> pieces = encode_in_pieces(*tokenizer, path, 3'001);
       const auto [a, b] = std::mismatch(whole.begin(), whole.end(), pieces.begin(), pieces.end());
       EXPECT_TRUE(a == whole.end() && b == pieces.end())
-          << name << " " << text << ": differs from token " << a - whole.begin() << " of " << whole.size();
+          << name << " " << text << ": differs from token " << a - whole.begin() << " of "
+          << whole.size();
     }
   }
 }

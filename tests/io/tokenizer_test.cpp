@@ -13,10 +13,10 @@
 namespace ringbolt {
 namespace {
 
-using testing_support::data_path;
 using test::error_of;
 using test::expect_message;
 using test::TemporaryFolder;
+using testing_support::data_path;
 
 std::vector<std::string> split(const std::string& text, const std::string& separator) {
   std::vector<std::string> parts;
@@ -55,7 +55,8 @@ TEST(ByteTokenizer, GivesBackEveryByteAndUsesTheIdsOfByteFallback) {
   EXPECT_EQ(tokenizer->bos_id(), 1);
   EXPECT_EQ(tokenizer->eos_id(), 2);
   EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{1, 3 + 'a', 2}), "a");
-  expect_message(error_of<UsageError>([&] { return tokenizer->decode(std::vector<int32_t>{259}); }), {"259", "0 to 258"});
+  expect_message(error_of<UsageError>([&] { return tokenizer->decode(std::vector<int32_t>{259}); }),
+                 {"259", "0 to 258"});
 }
 
 TEST(StreamingDecoder, HoldsBackIncompleteCharacters) {
@@ -66,7 +67,8 @@ TEST(StreamingDecoder, HoldsBackIncompleteCharacters) {
   for (int32_t id : tokenizer->encode(text)) {
     if (const std::string piece = decoder.push(id); !piece.empty()) pieces.push_back(piece);
   }
-  EXPECT_EQ(pieces, (std::vector<std::string>{"a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "z"}));
+  EXPECT_EQ(pieces,
+            (std::vector<std::string>{"a", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "z"}));
   EXPECT_EQ(decoder.push(3 + 0xE2), "");
   EXPECT_EQ(decoder.finish(), "\xE2");
 }
@@ -75,8 +77,10 @@ TEST(StreamingDecoder, PrintsWhatLlama2cPrintsForTheGreedyStory) {
   RINGBOLT_NEEDS_DATA();
   const std::string model = data_path("tokenizers/tok512/tok512.model");
   const auto tokenizer = make_tokenizer(model);
-  const std::vector<int32_t> ids = numbers(read_whole_file(data_path("reference/stories260K_greedy200_ids.txt")));
-  const std::string expected = read_whole_file(data_path("reference/stories260K_greedy200_expected.txt"));
+  const std::vector<int32_t> ids =
+      numbers(read_whole_file(data_path("reference/stories260K_greedy200_ids.txt")));
+  const std::string expected =
+      read_whole_file(data_path("reference/stories260K_greedy200_expected.txt"));
   ASSERT_GE(ids.size(), 199U);
   EXPECT_EQ(stream(*tokenizer, ids), expected);
   EXPECT_EQ(tokenizer->decode(ids), expected);

@@ -112,16 +112,23 @@ TEST(Tokens, RefuseAnIdOutsideTheVocabularyNamingItsPosition) {
   const std::string path = folder / "t.h5";
   TokenWriter writer(path, *make_byte_tokenizer(), "a test");
   writer.append(std::vector<int32_t>(10, 4));
-  expect_message(error_of<UsageError>([&] { writer.append(std::vector<int32_t>{5, 259}); }),
+  expect_message(error_of<UsageError>([&] {
+                   writer.append(std::vector<int32_t>{5, 259});
+                 }),
                  {"259", "position 11", "0 to 258"});
-  expect_message(error_of<UsageError>([&] { writer.append(std::vector<int32_t>{-1}); }), {"-1", "position 10"});
-  expect_message(error_of<UsageError>([] { TokenDataset::from_memory({1, 2, 300}, 300); }), {"300", "position 2"});
+  expect_message(error_of<UsageError>([&] { writer.append(std::vector<int32_t>{-1}); }),
+                 {"-1", "position 10"});
+  expect_message(error_of<UsageError>([] {
+                   TokenDataset::from_memory({1, 2, 300}, 300);
+                 }),
+                 {"300", "position 2"});
 
   // A file of someone else's making.
   hdf5::File file = hdf5::File::create(path, {kTokensFormat, 1, "a test"});
   hdf5::Dataset tokens = file.create_extendible("tokens", hdf5::Type::u16);
   tokens.append<uint16_t>(std::vector<uint16_t>{1, 2, 3, 512, 4});
-  file.create_dataset("documents", hdf5::Type::i64, {2}).write<int64_t>(0, std::vector<int64_t>{0, 5});
+  file.create_dataset("documents", hdf5::Type::i64, {2})
+      .write<int64_t>(0, std::vector<int64_t>{0, 5});
   file.set_attribute("vocab_size", int64_t{512});
   file.set_attribute("tokenizer_name", "x");
   file.set_attribute("tokenizer_hash", "y");
@@ -141,7 +148,8 @@ TEST(Tokens, RefuseDocumentsThatDoNotCoverThem) {
     hdf5::File file = hdf5::File::create(path, {kTokensFormat, 1, "a test"});
     hdf5::Dataset tokens = file.create_extendible("tokens", hdf5::Type::u16);
     tokens.append<uint16_t>(std::vector<uint16_t>{1, 2, 3, 4, 5});
-    file.create_dataset("documents", hdf5::Type::i64, {std::ssize(offsets)}).write<int64_t>(0, offsets);
+    file.create_dataset("documents", hdf5::Type::i64, {std::ssize(offsets)})
+        .write<int64_t>(0, offsets);
     file.set_attribute("vocab_size", int64_t{512});
     file.set_attribute("tokenizer_name", "x");
     file.set_attribute("tokenizer_hash", "y");
@@ -162,7 +170,8 @@ TEST(Tokens, FromMemoryReadLikeAFile) {
 TEST(Tokens, LeaveNothingOnAFullDisk) {
   const test::SmallDisk disk(300);
   if (!disk.mounted()) GTEST_SKIP() << "NOT TESTED: this user may not mount a small disk";
-  for (const int64_t n : {int64_t{4'000'000}, int64_t{152'000}, int64_t{150'000}, int64_t{148'000}}) {
+  for (const int64_t n :
+       {int64_t{4'000'000}, int64_t{152'000}, int64_t{150'000}, int64_t{148'000}}) {
     const std::string error = error_of([&] {
       TokenWriter writer(disk / "t.h5", *make_byte_tokenizer(), "a test");
       writer.append(random_ids(n, 259, 6));

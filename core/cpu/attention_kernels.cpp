@@ -1,14 +1,9 @@
-// The attention kernels of the instruction set that the including file is compiled for.
-//
-// The including file defines RINGBOLT_ATTENTION_KERNELS, the name of its table.
+// Compiled once an instruction set, with RINGBOLT_ISA naming it. Only headers without shared inline
+// functions here.
 #include "core/cpu/attention_kernels.h"
-#include "core/cpu/simd.h"
-
-#include "core/cpu/attention_tile.inl"
-
-#include "core/cpu/attention_forward.inl"
 
 #include "core/cpu/attention_backward.inl"
+#include "core/cpu/attention_forward.inl"
 
 namespace ringbolt::cpu {
 namespace {
@@ -18,7 +13,7 @@ constexpr AttentionKernels kernels_for() {
   return {kForwardColumns,
           Forward<In, Product>::scratch_bytes,
           Forward<In, Product>::run,
-          kBackwardKeys,
+          backward_keys,
           kBackwardRows,
           Backward<In, Product>::scratch_bytes,
           Backward<In, Product>::begin,
@@ -42,9 +37,14 @@ using ProductOfBf16 = Bf16Product;
 using ProductOfBf16 = F32Product;
 #endif
 
+constexpr AttentionKernelSet kKernels{kernels_for<float, F32Product>(),
+                                      kernels_for<Bf16, ProductOfBf16>(), exp2_values};
+
 }  // namespace
 
-constexpr AttentionKernelSet RINGBOLT_ATTENTION_KERNELS{kernels_for<float, F32Product>(),
-                                                        kernels_for<Bf16, ProductOfBf16>(), exp2_values};
+#define RINGBOLT_JOIN_(a, b) a##b
+#define RINGBOLT_JOIN(a, b) RINGBOLT_JOIN_(a, b)
+
+const AttentionKernelSet& RINGBOLT_JOIN(attention_kernels_, RINGBOLT_ISA)() { return kKernels; }
 
 }  // namespace ringbolt::cpu
