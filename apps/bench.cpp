@@ -76,13 +76,13 @@ struct BenchOptions {
 /// The results as a table and as JSON.
 class Report {
  public:
-  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share"}) {}
+  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}) {}
 
   Json& add(const BenchResult& r) {
     table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
                     milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds),
                     fixed(r.rate() / 1e9, 1), fixed(r.peak / 1e9, 1),
-                    fixed(100 * r.peak_share(), 1) + "%"});
+                    fixed(100 * r.peak_share(), 1) + "%", format_bytes(r.resident_bytes)});
     rows_.push_back(Json::object()
                         .set("name", r.name)
                         .set("dtype", name_of(r.dtype))
@@ -90,6 +90,7 @@ class Report {
                         .set("min_seconds", r.timing.min_seconds)
                         .set("max_seconds", r.timing.max_seconds)
                         .set("repetitions", r.timing.repetitions)
+                        .set("resident_peak_bytes", r.resident_bytes)
                         .set("flops", r.flops)
                         .set("flops_per_second", r.rate())
                         .set("peak_flops_per_second", r.peak)

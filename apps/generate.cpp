@@ -2,6 +2,8 @@
 #include <chrono>
 #include <iostream>
 
+#include <unistd.h>
+
 #include "apps/commands.h"
 #include "apps/common_options.h"
 #include "apps/model_options.h"
@@ -88,7 +90,9 @@ class TextStream {
   void push(int32_t id) { put(decoder_.push(id)); }
   void finish() {
     put(decoder_.finish());
-    if (prints_) std::cout << std::endl;
+    // A terminal's next prompt begins a line; a file holds the text and nothing else.
+    if (prints_ && isatty(STDOUT_FILENO) != 0) std::cout << '\n';
+    std::cout << std::flush;
   }
   const std::string& text() const { return text_; }
 

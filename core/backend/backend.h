@@ -4,7 +4,7 @@
 // compute stream, in order; `download` and `synchronize` wait for it. (On the CPU an operation is done when it returns.)
 // Shapes use the alphabet of core/base/shape.h. Unless said otherwise inputs and outputs must not overlap, activations
 // and weights have one dtype A (f32 or bf16), and sums are formed in f32 and rounded once. "Error" bounds are relative to
-// the largest magnitude of the exact result, eps being 2^-24 for f32 and 2^-9 for bf16 outputs.
+// the largest magnitude of the exact result, eps being 2^-24 for f32 and 2^-8 for bf16 outputs.
 #pragma once
 
 #include <cstdint>

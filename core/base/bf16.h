@@ -1,4 +1,4 @@
-// bfloat16: the upper half of an IEEE binary32. Relative rounding error at most 2^-9; range as f32.
+// bfloat16: the upper half of an IEEE binary32. Relative rounding error at most 2^-8; range as f32.
 #pragma once
 
 #include <bit>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
@@ -22,6 +23,17 @@ Tensor random_tensor(Backend& backend, DType dtype, Shape shape, uint64_t seed) 
   return narrow;
 }
 
+/// Times `work` between two measurements of the peak.
+BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
+                    const std::function<void()>& work) {
+  BenchResult result{name, dtype, {}, flops, peak(dtype)};
+  reset_resident_peak();
+  result.timing = time_repeatedly(work, seconds);
+  result.resident_bytes = resident_peak_bytes();
+  result.peak = std::max(result.peak, peak(dtype));
+  return result;
+}
+
 }  // namespace
 
 Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_t least) {
@@ -36,6 +48,18 @@ Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_
   }
   std::sort(taken.begin(), taken.end());
   return {taken[taken.size() / 2], taken.front(), taken.back(), static_cast<int64_t>(taken.size())};
+}
+
+void reset_resident_peak() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+int64_t resident_peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string key; status >> key;) {
+    int64_t kibibytes = 0;
+    if (key == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
+    std::getline(status, key);
+  }
+  return 0;
 }
 
 std::vector<MatmulCase> matmul_cases() {
@@ -56,14 +80,11 @@ BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype,
   const Tensor a = operand(shape.transpose_a, shape.m, shape.k, 1);
   const Tensor b = operand(shape.transpose_b, shape.k, shape.n, 2);
   Tensor c = backend.allocate(dtype, {shape.m, shape.n});
-  const double rate = peak(dtype);
-  const Timing timing = time_repeatedly(
-      [&] {
-        backend.matmul(a, shape.transpose_a, b, shape.transpose_b, c);
-        backend.synchronize();
-      },
-      seconds);
-  return {shape.name, dtype, timing, 2.0 * static_cast<double>(shape.m * shape.n) * static_cast<double>(shape.k), rate};
+  const double flops = 2.0 * static_cast<double>(shape.m * shape.n) * static_cast<double>(shape.k);
+  return measure(shape.name, dtype, flops, peak, seconds, [&] {
+    backend.matmul(a, shape.transpose_a, b, shape.transpose_b, c);
+    backend.synchronize();
+  });
 }
 
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
@@ -96,12 +117,8 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
     backend.attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
     backend.synchronize();
   };
-  const double forward_peak = peak(dtype);
-  const Timing forward_time = time_repeatedly(forward, seconds);
-  const double backward_peak = peak(dtype);
-  const Timing backward_time = time_repeatedly(backward, seconds);
-  return {{"forward, " + name, dtype, forward_time, 4 * pairs, forward_peak},
-          {"backward, " + name, dtype, backward_time, 10 * pairs, backward_peak}};
+  return {measure("forward, " + name, dtype, 4 * pairs, peak, seconds, forward),
+          measure("backward, " + name, dtype, 10 * pairs, peak, seconds, backward)};
 }
 
 TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t context_length) {
@@ -138,14 +155,12 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   const int64_t stream = 64 * step.batch_size * step.context_length + 1;
   TrainingStep training(model, parameters, recipe, SequenceOrder(stream, step.context_length, 1), read, table, attention);
   backend.reset_peak_memory();
-  const double rate = peak(dtype);
   int64_t number = 0;
-  const Timing timing = time_repeatedly([&] { training.run(++number); }, seconds);
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);
-  return {{concat("training step, ", step.batch_size, " x ", step.context_length, " tokens"), dtype, timing,
-           flops.causal, rate},
-          flops,
-          static_cast<double>(recipe.tokens_per_step()) / timing.median_seconds,
+  const std::string name = concat("training step, ", step.batch_size, " x ", step.context_length, " tokens");
+  const BenchResult result =
+      measure(name, dtype, flops.causal, peak, seconds, [&] { training.run(++number); });
+  return {result, flops, static_cast<double>(recipe.tokens_per_step()) / result.timing.median_seconds,
           backend.memory().peak_bytes};
 }
 

@@ -31,11 +31,17 @@ struct BenchResult {
   DType dtype;
   Timing timing;
   double flops;  ///< floating-point operations of one repetition
-  double peak;   ///< FLOP/s of the machine, measured beside it
+  double peak;   ///< FLOP/s of the machine, the larger of one measurement before and one after
+  int64_t resident_bytes = 0;  ///< of the whole process while it ran, at most; 0 where the system does not tell
 
   double rate() const { return flops / timing.median_seconds; }
   double peak_share() const { return rate() / peak; }
 };
+
+/// Forgets the process's largest resident memory, so that resident_peak_bytes() counts from here.
+void reset_resident_peak();
+/// The most memory that this process had resident since then, in bytes; 0 where the system does not tell.
+int64_t resident_peak_bytes();
 
 /// FLOP/s of this machine for inputs of a dtype; measured anew each time, as shared machines change.
 using PeakMeasure = std::function<double(DType dtype)>;

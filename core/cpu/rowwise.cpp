@@ -153,10 +153,12 @@ void rotary(const RowwiseKernels& kernels, View x, ConstView cos, ConstView sin,
   with_type(kernels, x.dtype(), [&]<class A>(const ActivationKernels<A>& k, A) {
     const auto rotate = pairing == RotaryPairing::interleaved ? k.rotate_interleaved : k.rotate_half_split;
     for_rows(x.rows(), heads * head_dim, [&](int64_t t) {
+      const float factor = scale ? scale->data<float>()[t] : 1.0F;
       for (int64_t h = 0; h < heads; ++h) {
-        rotate(x.row<A>(t) + h * head_dim, cos.row<float>(t), sin.row<float>(t), pairs, sign);
+        A* head = x.row<A>(t) + h * head_dim;
+        rotate(head, cos.row<float>(t), sin.row<float>(t), pairs, sign, factor);
+        if (scale) k.scale(head + 2 * pairs, factor, head_dim - 2 * pairs);  // what does not rotate
       }
-      if (scale) k.scale(x.row<A>(t), scale->data<float>()[t], heads * head_dim);
     });
   });
 }

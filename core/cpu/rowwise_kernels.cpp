@@ -38,24 +38,24 @@ void rms_norm_backward(const A* dy, const A* x, const A* weight, float rstd, int
 }
 
 template <class A>
-void rotate_interleaved(A* x, const float* cos, const float* sin, int64_t pairs, float sign) {
+void rotate_interleaved(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor) {
   RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < pairs; ++i) {
     const auto turned = formulas::rotate(to_float(x[2 * i]), to_float(x[2 * i + 1]), cos[i], sign * sin[i]);
-    x[2 * i] = from_float<A>(turned.first);
-    x[2 * i + 1] = from_float<A>(turned.second);
+    x[2 * i] = from_float<A>(factor * turned.first);
+    x[2 * i + 1] = from_float<A>(factor * turned.second);
   }
 }
 
 template <class A>
-void rotate_half_split(A* x, const float* cos, const float* sin, int64_t pairs, float sign) {
+void rotate_half_split(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor) {
   A* low = x;
   A* high = x + pairs;
   RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < pairs; ++i) {
     const auto turned = formulas::rotate(to_float(low[i]), to_float(high[i]), cos[i], sign * sin[i]);
-    low[i] = from_float<A>(turned.first);
-    high[i] = from_float<A>(turned.second);
+    low[i] = from_float<A>(factor * turned.first);
+    high[i] = from_float<A>(factor * turned.second);
   }
 }
 

@@ -18,8 +18,9 @@ struct ActivationKernels {
   float (*rms_norm_forward)(const A* x, const A* weight, float epsilon, int64_t n, A* y);  ///< returns rstd
   /// dx += …, dweight += …
   void (*rms_norm_backward)(const A* dy, const A* x, const A* weight, float rstd, int64_t n, A* dx, float* dweight);
-  void (*rotate_interleaved)(A* x, const float* cos, const float* sin, int64_t pairs, float sign);  ///< sign -1 turns back
-  void (*rotate_half_split)(A* x, const float* cos, const float* sin, int64_t pairs, float sign);
+  /// Pairs turned (sign -1: turned back) and multiplied by `factor`, rounded once.
+  void (*rotate_interleaved)(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor);
+  void (*rotate_half_split)(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor);
   void (*scale)(A* x, float factor, int64_t n);
   void (*swiglu_forward)(const A* gate, const A* up, int64_t n, A* y);
   void (*swiglu_backward)(const A* dy, A* gate, A* up, int64_t n);

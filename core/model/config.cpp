@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <utility>
 
 #include "core/base/error.h"
@@ -148,11 +149,11 @@ void validate(const ModelConfig& c) {
           "Choose an even head-dim.");
   require(c.head_dim <= 256, concat("the head dimension ", c.head_dim, " is above 256"),
           "the attention kernels hold a row of at most 256", "Choose more heads or a smaller head-dim.");
-  require(c.rms_norm_eps > 0, concat("rms_norm_eps is ", c.rms_norm_eps), "a row of zeros would divide by zero",
+  require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), concat("rms_norm_eps is ", c.rms_norm_eps), "it keeps a row of zeros from dividing by zero",
           "Use 1e-5 or 1e-6.");
-  require(c.rope_theta > 1, concat("the rotary base is ", c.rope_theta), "periods must grow from pair to pair",
+  require(c.rope_theta > 1 && std::isfinite(c.rope_theta), concat("the rotary base is ", c.rope_theta), "periods must grow from pair to pair",
           "Choose a base above 1, for example 10000.");
-  require(c.rope_linear_factor >= 1, concat("the linear rope factor is ", c.rope_linear_factor),
+  require(c.rope_linear_factor >= 1 && std::isfinite(c.rope_linear_factor), concat("the linear rope factor is ", c.rope_linear_factor),
           "positions are divided by it to fit a longer sequence into the trained range", "Use 1 or more.");
 }
 

@@ -111,7 +111,7 @@ class AttentionOps : public BackendTest {
   }
 
   /// Relative to the tensor's norm. f32: the logits' error of a few 2^-24, times their size of a
-  /// few. bf16: one rounding of the probabilities, in backward of dS too, each 2^-9 at most, before
+  /// few. bf16: one rounding of the probabilities, in backward of dS too, each 2^-8 at most, before
   /// it averages out.
   double bound() const { return dtype() == DType::bf16 ? 0x1p-8 : 2e-6; }
 
