@@ -10,7 +10,7 @@ void declare_model(OptionSet& options, TrainOptions& t) {
               "llama2.c .bin file");
   options.add("model", "SHAPE", t.model,
               "Or a new model: tiny, 1m, 15m, 30m, 110m, llama2-7b …, or "
-              "dim=64,layers=2,heads=4,kv-heads=2,vocab=259");
+              "dim=64,layers=2,heads=4,kv-heads=2,vocab=259,tied");
   options.one_of({"checkpoint", "model"}, "training starts from a checkpoint or from new weights");
   options.add("tokens", "FILE", t.tokens, "Token file to train on, made by ringbolt tokenize")
       .required();

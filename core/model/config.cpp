@@ -60,7 +60,22 @@ int64_t positive(const std::string& text, const std::string& key, const std::str
   return n;
 }
 
+/// An item without "=": a named shape, or a property that is on.
+void set_word(ModelConfig& c, const std::string& text, const std::string& word) {
+  if (word == "tied") return void(c.tie_word_embeddings = true);
+  if (word == "qkv-bias") return void(c.qkv_bias = true);
+  for (const NamedShape& named : named_shapes()) {
+    if (word == named.name) return void(c = named.config);
+  }
+  bad_shape(text, concat("'", word, "' is no known shape"));
+}
+
 void set_item(ModelConfig& c, const std::string& text, const std::string& key, const std::string& value) {
+  if (key == "norm-eps") {
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), c.rms_norm_eps);
+    if (error == std::errc() && end == value.data() + value.size()) return;
+    bad_shape(text, concat("norm-eps is not a number: '", value, "'"));
+  }
   const int64_t n = positive(text, key, value);
   if (key == "dim") return void(c.hidden_size = n);
   if (key == "ffn") return void(c.intermediate_size = n);
@@ -69,7 +84,7 @@ void set_item(ModelConfig& c, const std::string& text, const std::string& key, c
   if (key == "kv-heads") return void(c.num_key_value_heads = n);
   if (key == "head-dim") return void(c.head_dim = n);
   if (key == "vocab") return void(c.vocab_size = n);
-  bad_shape(text, concat("unknown key '", key, "'; known are dim, ffn, layers, heads, kv-heads, head-dim, vocab"));
+  bad_shape(text, concat("unknown key '", key, "'; known are dim, ffn, layers, heads, kv-heads, head-dim, vocab, norm-eps, tied, qkv-bias"));
 }
 
 void require(bool condition, const std::string& problem, const std::string& why, const std::string& what_to_try) {
@@ -167,25 +182,16 @@ ModelConfig model_shape(const std::string& text) {
   ModelConfig c;
   c.vocab_size = 259;
   c.max_position_embeddings = 256;
-  bool derive = true;
   std::istringstream items(text);
   for (std::string item; std::getline(items, item, ',');) {
     const size_t equals = item.find('=');
     if (equals == std::string::npos) {
-      bool known = false;
-      for (const NamedShape& named : named_shapes()) {
-        if (item == named.name) {
-          c = named.config;
-          known = true;
-          derive = false;
-        }
-      }
-      if (!known) bad_shape(text, concat("'", item, "' is no known shape"));
+      set_word(c, text, item);
     } else {
       set_item(c, text, item.substr(0, equals), item.substr(equals + 1));
     }
   }
-  if (c.num_attention_heads == 0 && derive) bad_shape(text, "heads is missing");
+  if (c.num_attention_heads == 0) bad_shape(text, "heads is missing");
   if (c.num_key_value_heads == 0) c.num_key_value_heads = c.num_attention_heads;
   if (c.head_dim == 0) c.head_dim = c.hidden_size / c.num_attention_heads;
   // LLaMA's rule: 2/3 of 4 E, rounded up to a multiple of 32.

@@ -37,7 +37,7 @@ struct ModelConfig {
 void validate(const ModelConfig& config);
 
 /// A shape by name ("tiny", "30m", "llama2-7b", …) or spelled out ("dim=64,layers=2,heads=4,kv-heads=2,vocab=512").
-/// A named shape's vocabulary may be replaced: "30m,vocab=259". Throws: UsageError listing the names.
+/// Items after a name change it: "30m,vocab=259,tied,qkv-bias,norm-eps=1e-6". Throws: UsageError listing the names.
 ModelConfig model_shape(const std::string& text);
 std::vector<std::string> model_shape_names();
 

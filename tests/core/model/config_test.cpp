@@ -76,6 +76,10 @@ TEST(ModelShape, IsSpelledOutOrChanged) {
   EXPECT_EQ(config.key_value_width(), 16);
   EXPECT_EQ(config.vocab_size, 77);
   EXPECT_EQ(model_shape("30m,vocab=259").vocab_size, 259);
+  const ModelConfig changed = model_shape("30m,tied,qkv-bias,norm-eps=1e-6");
+  EXPECT_TRUE(changed.tie_word_embeddings && changed.qkv_bias);
+  EXPECT_DOUBLE_EQ(changed.rms_norm_eps, 1e-6);
+  EXPECT_FALSE(model_shape("30m").tie_word_embeddings || model_shape("30m").qkv_bias);
   EXPECT_EQ(model_shape("30m,vocab=259").hidden_size, model_shape("30m").hidden_size);
 }
 
