@@ -25,6 +25,7 @@ int64_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string nearest_name(std::string_view typed, const std::vector<std::string>& known) {
+  if (known.empty()) return "";
   std::string nearest;
   int64_t least = INT64_MAX;
   for (const std::string& name : known) {
