@@ -27,6 +27,19 @@ void remove_old_checkpoints(const std::string& run, int64_t keep) {
   }
 }
 
+/// What a run left that was killed while it wrote.
+void remove_unfinished_checkpoints(const std::string& run) {
+  std::error_code ignored;
+  std::vector<fs::path> unfinished;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("checkpoint-") && name.ends_with(".partial")) {
+      unfinished.push_back(entry.path());
+    }
+  }
+  for (const fs::path& folder : unfinished) fs::remove_all(folder, ignored);
+}
+
 }  // namespace
 
 bool RunFolder::holds_run() const { return fs::exists(options_file()); }
@@ -72,6 +85,7 @@ std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parame
     write(second_moment_name(piece.spec), piece.v);
   });
   writer.finish(info);
+  remove_unfinished_checkpoints(path_);
   remove_old_checkpoints(path_, keep);
   return folder;
 }

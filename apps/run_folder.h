@@ -27,7 +27,8 @@ class RunFolder {
   void require_unused() const;
   /// Makes the folder where it is not there. Throws: IoError.
   void make() const;
-  /// Writes the checkpoint of info.step and removes all but the newest `keep` (0 keeps all).
+  /// Writes the checkpoint of info.step, then removes all but the newest `keep` (0 keeps all) and
+  /// what a killed run left unfinished.
   /// Returns its folder. Throws: IoError; earlier checkpoints then stay.
   std::string write_checkpoint(Backend& backend, ParameterStore& parameters,
                                const CheckpointInfo& info, int64_t keep) const;

@@ -115,6 +115,17 @@ TEST_F(Resume, AfterKillAtAnyMomentIsTheRunWithoutInterruption) {
   expect_equal_runs("whole", "killed", 60);
 }
 
+TEST_F(Resume, RemovesWhatAKilledRunLeftUnfinished) {
+  expect_success(training("run", 8, {"--checkpoint-every", "4", "--stop-after", "4"}));
+  const std::filesystem::path unfinished = folder_ / "run/checkpoint-000006.partial";
+  std::filesystem::create_directory(unfinished);
+  write_file((unfinished / "shard-00000.h5").string(), "half of it");
+  expect_success({"train", "--output", folder_ / "run", "--resume"});
+  EXPECT_FALSE(std::filesystem::exists(unfinished));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoint-000008"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoint-000004"));
+}
+
 TEST_F(Resume, AfterSignalsThatAskToStop) {
   const Words words = training("whole", 40);
   expect_success(words);
