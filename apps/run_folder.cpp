@@ -69,7 +69,7 @@ void RunFolder::make() const {
 
 std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parameters,
                                         const CheckpointInfo& info, int64_t keep) const {
-  const std::string folder = checkpoint_folder(path_, info.step);
+  std::string folder = checkpoint_folder(path_, info.step);
   const std::unique_ptr<Communicator> ranks = make_single_communicator();
   CheckpointWriter writer(folder, *ranks, build_line());
   std::vector<float> values;
