@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
 
 #include <sys/mman.h>
 

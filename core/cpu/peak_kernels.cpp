@@ -1,9 +1,6 @@
 // Compiled once an instruction set: loops of fused multiply-adds that touch nothing but registers.
 #include "core/cpu/peak.h"
-
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
+#include "core/cpu/simd.h"
 
 #define RINGBOLT_JOIN_(a, b) a##b
 #define RINGBOLT_JOIN(a, b) RINGBOLT_JOIN_(a, b)
@@ -11,25 +8,23 @@
 namespace ringbolt::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
+// The assembler constraint of a vector register.
+#if defined(__x86_64__)
+#define RINGBOLT_IN_REGISTER "+x"
 #else
-constexpr int kLanes = 4;
+#define RINGBOLT_IN_REGISTER "+w"
 #endif
+
 constexpr int kChains = 12;  // more than latency x throughput of any core, fewer than the registers
 
-using Vector = float __attribute__((vector_size(kLanes * sizeof(float))));
-
 float f32_loop(int64_t iterations) {
-  Vector sums[kChains];
-  for (int c = 0; c < kChains; ++c) sums[c] = Vector{} + static_cast<float>(c);
-  Vector a = Vector{} + 0.999F;
-  Vector b = Vector{} + 0.001F;
+  Floats sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = Floats{} + static_cast<float>(c);
+  Floats a = Floats{} + 0.999F;
+  Floats b = Floats{} + 0.001F;
   for (int64_t i = 0; i < iterations; ++i) {
     for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * a + b;
-    asm volatile("" : "+x"(a), "+x"(b));  // keeps the loop a loop
+    asm volatile("" : RINGBOLT_IN_REGISTER(a), RINGBOLT_IN_REGISTER(b));  // keeps the loop a loop
   }
   float total = 0;
   for (int c = 0; c < kChains; ++c) {
@@ -46,7 +41,7 @@ float bf16_loop(int64_t iterations) {
   __m512bh b = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.001F), _mm512_set1_ps(0.002F));
   for (int64_t i = 0; i < iterations; ++i) {
     for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], a, b);
-    asm volatile("" : "+x"(a), "+x"(b));
+    asm volatile("" : RINGBOLT_IN_REGISTER(a), RINGBOLT_IN_REGISTER(b));
   }
   float lanes[kLanes];
   float total = 0;
