@@ -1,35 +1,70 @@
 // Messages between ranks.
 //
-// One rank a device; `single` is the communicator of one rank. Buffers are host memory. Every call but rank(), size() and
-// send_receive() is collective: all ranks of the communicator call it, in the same order.
+// One rank a device; `single` is the communicator of one rank, `threads` has ranks in one process, `mpi` in many. Buffers
+// are host memory. Every call but rank(), size(), context() and send_receive() is collective: all ranks of the communicator
+// call it, in the same order. Any call throws CommError where another rank failed, or where nothing came for
+// context().timeout_seconds; the message names operation, peer and step.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 
 namespace ringbolt {
 
-/// An exchange under way. Its buffers belong to the communicator until it is waited for, which the destructor does.
+/// What a message is for. Messages of one tag and communicator between two ranks arrive in the order they were sent.
+enum class Tag : int {
+  collective,     ///< inside all_reduce, all_gather, …
+  ring_operand,   ///< a block that visits every rank: keys and values, or the query side
+  ring_sum,       ///< the sum that follows a block
+};
+
+/// "all-reduce …": for messages about a wait that failed.
+std::string name_of(Tag tag);
+
+/// What a rank has moved and waited for, over all its communicators.
+struct Traffic {
+  int64_t received_bytes = 0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
+  int64_t messages = 0;        ///< received
+  double waited_seconds = 0;   ///< inside wait() and collectives: what no computation hid
+};
+
+/// One a rank, shared by all its communicators; only the rank's own thread touches it.
+struct RankContext {
+  Traffic traffic;
+  int64_t step = 0;              ///< of training, for messages; 0: none
+  double timeout_seconds = 600;  ///< the longest wait for another rank; 0: no limit
+};
+
+/// An exchange under way. Its buffers belong to the communicator until it is complete.
 class [[nodiscard]] Request {
  public:
+  class Pending {
+   public:
+    virtual ~Pending() = default;
+    /// Drives the exchange without blocking; true when both directions are complete. Throws: CommError.
+    virtual bool test() = 0;
+    /// Blocks until then. Throws: CommError.
+    virtual void wait() = 0;
+  };
+
   Request() = default;
-  explicit Request(std::function<void()> finish) : finish_(std::move(finish)) {}
-  Request(Request&& other) noexcept : finish_(std::exchange(other.finish_, nullptr)) {}
-  Request& operator=(Request&& other) noexcept {
-    wait();
-    finish_ = std::exchange(other.finish_, nullptr);
-    return *this;
-  }
-  ~Request() { wait(); }
+  explicit Request(std::unique_ptr<Pending> pending) : pending_(std::move(pending)) {}
+  Request(Request&&) noexcept = default;
+  /// Waits for what it held.
+  Request& operator=(Request&& other) noexcept;
+  /// Waits; an error is left to the communicator, whose next call throws it.
+  ~Request();
+
+  bool test() { return pending_ == nullptr || pending_->test(); }
   void wait() {
-    if (auto finish = std::exchange(finish_, nullptr)) finish();
+    if (const auto pending = std::exchange(pending_, nullptr)) pending->wait();
   }
 
  private:
-  std::function<void()> finish_;
+  std::unique_ptr<Pending> pending_;
 };
 
 class Communicator {
@@ -38,16 +73,19 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  virtual RankContext& context() = 0;
 
-  /// Sends to one rank while receiving from another; both may be this one.
-  virtual Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from) = 0;
-  /// In place: the sum over ranks, in rank order.
+  /// Sends to one rank while receiving from another; both may be this one. Sizes may differ between the two, and must
+  /// match what the other side expects. Any size: counts above 2^31 are cut into several messages.
+  virtual Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from,
+                               Tag tag) = 0;
+  /// In place: the sum over ranks, in rank order, so that all ranks get the same bits.
   virtual void all_reduce(std::span<float> values) = 0;
   virtual void all_reduce(std::span<double> values) = 0;
   virtual void all_reduce(std::span<int64_t> values) = 0;
-  /// gathered holds size() pieces of piece.size() bytes, in rank order.
+  /// gathered holds size() pieces of piece.size() bytes, in rank order; `piece` may be its own place there.
   virtual void all_gather(std::span<const std::byte> piece, std::span<std::byte> gathered) = 0;
-  /// piece = this rank's part of the sum of `values`, which holds size() pieces.
+  /// piece = this rank's part of the sum of `values` in rank order; values holds size() pieces, `piece` may be one of them.
   virtual void reduce_scatter(std::span<const float> values, std::span<float> piece) = 0;
   /// Piece r of `send` goes to rank r; piece r of `receive` came from it.
   virtual void all_to_all(std::span<const std::byte> send, std::span<std::byte> receive) = 0;

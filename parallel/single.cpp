@@ -11,7 +11,8 @@ class SingleCommunicator final : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from) override {
+  RankContext& context() override { return context_; }
+  Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from, Tag) override {
     RINGBOLT_CHECK(to == 0 && from == 0);
     static_cast<void>(to), static_cast<void>(from);
     copy(send, receive);
@@ -30,6 +31,8 @@ class SingleCommunicator final : public Communicator {
   std::unique_ptr<Communicator> split(int, int) override { return make_single_communicator(); }
 
  private:
+  RankContext context_;
+
   static void copy(std::span<const std::byte> from, std::span<std::byte> to) {
     if (from.size() != to.size()) {
       throw CommError(message(concat("a rank sent itself ", from.size(), " bytes and expected ", to.size()),

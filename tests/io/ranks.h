@@ -39,7 +39,8 @@ class ThreadRank final : public Communicator {
   }
   void barrier() override { shared_.barrier.arrive_and_wait(); }
 
-  Request send_receive(std::span<const std::byte>, int, std::span<std::byte>, int) override {
+  RankContext& context() override { return context_; }
+  Request send_receive(std::span<const std::byte>, int, std::span<std::byte>, int, Tag) override {
     unused();
   }
   void all_reduce(std::span<float>) override { unused(); }
@@ -58,6 +59,7 @@ class ThreadRank final : public Communicator {
   int rank_;
   int size_;
   SharedRanks& shared_;
+  RankContext context_;
 };
 
 /// Runs `body` on n ranks; returns what each threw ("" for nothing).

@@ -1,5 +1,6 @@
 // The communicator of one rank: what the other communicators do for a ring of one.
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -33,7 +34,7 @@ TEST(SingleCommunicator, ReceivesWhatItSentToItself) {
   std::vector<float> received(7);
   single
       ->send_receive(std::as_bytes(std::span(sent)), 0, std::as_writable_bytes(std::span(received)),
-                     0)
+                     0, Tag::ring_operand)
       .wait();
   EXPECT_EQ(received, sent);
 }
@@ -58,20 +59,45 @@ TEST(SingleCommunicator, RefusesSidesOfDifferentSize) {
   EXPECT_THROW(single->reduce_scatter(mine, smaller), CommError);
 }
 
+/// Counts in `finished` how often it was waited for.
+struct CountedPending final : Request::Pending {
+  CountedPending(int& count, int by) : finished(count), step(by) {}
+  bool test() override { return false; }
+  void wait() override { finished += step; }
+  int& finished;
+  int step;
+};
+
 TEST(Request, FinishesOnceWhenWaitedForMovedOrDropped) {
   int finished = 0;
+  const auto pending = [&](int by) {
+    return Request(std::make_unique<CountedPending>(finished, by));
+  };
   {
-    Request first([&] { ++finished; });
+    Request first = pending(1);
     Request second = std::move(first);
     EXPECT_EQ(finished, 0);
+    EXPECT_FALSE(second.test());
     second.wait();
     second.wait();
+    EXPECT_TRUE(second.test());
     EXPECT_EQ(finished, 1);
-    Request third([&] { ++finished; });
-    third = Request([&] { finished += 10; });
+    Request third = pending(1);
+    third = pending(10);
     EXPECT_EQ(finished, 2) << "what is overwritten is waited for";
   }
   EXPECT_EQ(finished, 12);
+}
+
+struct FailingPending final : Request::Pending {
+  bool test() override { return false; }
+  void wait() override { throw CommError("the other rank is gone"); }
+};
+
+TEST(Request, ThrowsFromWaitButNotWhenDropped) {
+  Request waited(std::make_unique<FailingPending>());
+  EXPECT_THROW(waited.wait(), CommError);
+  EXPECT_NO_THROW({ const Request dropped(std::make_unique<FailingPending>()); });
 }
 
 }  // namespace
