@@ -21,6 +21,10 @@ set(ringbolt_package_of_OpenMP::OpenMP_CXX "OpenMP COMPONENTS CXX")
 set(ringbolt_package_of_Threads::Threads "Threads")
 set(ringbolt_package_of_HDF5::HDF5 "HDF5 COMPONENTS C")
 set(ringbolt_package_of_hdf5::hdf5 "HDF5 COMPONENTS C")
+set(ringbolt_package_of_CUDA::cudart_static "CUDAToolkit")
+set(ringbolt_package_of_CUDA::cublasLt "CUDAToolkit")
+set(ringbolt_package_of_CUDA::nvrtc "CUDAToolkit")
+set(ringbolt_package_of_CUDNN::cudnn "CUDNN")
 set(ringbolt_package_of_nlohmann_json::nlohmann_json "nlohmann_json")
 
 set(RINGBOLT_DEPENDENCIES "")
@@ -56,7 +60,7 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/ringbolt-config.cmake.in
   ${PROJECT_BINARY_DIR}/generated/ringbolt-config.cmake INSTALL_DESTINATION ${ringbolt_package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/generated/ringbolt-config-version.cmake
   COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/generated/ringbolt-config.cmake
+install(FILES ${PROJECT_BINARY_DIR}/generated/ringbolt-config.cmake ${CMAKE_CURRENT_LIST_DIR}/FindCUDNN.cmake
               ${PROJECT_BINARY_DIR}/generated/ringbolt-config-version.cmake
   DESTINATION ${ringbolt_package_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

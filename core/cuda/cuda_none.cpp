@@ -1,0 +1,13 @@
+#include "core/base/error.h"
+#include "core/cuda/cuda_backend.h"
+
+namespace ringbolt {
+
+std::unique_ptr<Backend> make_cuda_backend(int) { throw NotBuilt(why_no_cuda()); }
+
+std::string why_no_cuda() {
+  return message("this build has no CUDA", "it was configured without RINGBOLT_CUDA",
+                 "Build with: cmake --preset cuda && cmake --build --preset cuda.");
+}
+
+}  // namespace ringbolt
