@@ -50,7 +50,7 @@ Failure describe_failure(const std::exception_ptr& error) {
 }
 
 int end_with_failure(const std::string& command, const Failure& failure) {
-  const std::optional<Launch> launch = find_launch();
+  const std::optional<Launch>& launch = find_launch();
   const int rank = launch ? launch->rank : 0;
   std::this_thread::sleep_for(patience(rank));
   std::cout.flush();

@@ -70,7 +70,7 @@ void print_help(std::ostream& out) {
 }
 
 int run_here(const Command& command, const Arguments& arguments) {
-  const std::optional<ringbolt::Launch> launch = ringbolt::find_launch();
+  const std::optional<ringbolt::Launch>& launch = ringbolt::find_launch();
   const bool help = std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
     return word == "--help" || word == "-h";
   });
@@ -125,7 +125,7 @@ std::string command_of(const Arguments& words) {
 int run_and_report(const Arguments& words) {
   // What all ranks would print is printed by rank 0.
   NullBuffer nothing;
-  const std::optional<ringbolt::Launch> launch = ringbolt::find_launch();
+  const std::optional<ringbolt::Launch>& launch = ringbolt::find_launch();
   std::streambuf* const standard = std::cout.rdbuf();
   if (launch && launch->rank > 0) std::cout.rdbuf(&nothing);
   int status = ringbolt::kInternal;

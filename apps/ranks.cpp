@@ -55,7 +55,7 @@ int64_t threads_of_rank(int64_t threads, int64_t local_ranks) {
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return 0;
   const int64_t cores = available_cores();
   int64_t sharing = std::max<int64_t>(local_ranks, 1);
-  const std::optional<Launch> launch = find_launch();
+  const std::optional<Launch>& launch = find_launch();
   // A launcher that binds gives each rank cores of its own; one that does not leaves all to all.
   if (launch && cores == online_cores()) sharing = std::max(launch->local_size, 1);
   return std::max<int64_t>(cores / sharing, 1);

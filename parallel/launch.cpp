@@ -7,8 +7,7 @@
 namespace ringbolt {
 namespace {
 
-std::optional<int> number_in(const char* variable) {
-  const char* text = std::getenv(variable);
+std::optional<int> number_in(const char* text) {
   if (text == nullptr) return std::nullopt;
   const std::string_view word(text);
   int value = 0;
@@ -34,18 +33,25 @@ constexpr Launcher kLaunchers[] = {
 
 }  // namespace
 
-std::optional<Launch> find_launch() {
+std::optional<Launch> find_launch_in(const std::function<const char*(const char*)>& value_of) {
+  const auto number = [&](const char* variable) { return number_in(value_of(variable)); };
   for (const Launcher& launcher : kLaunchers) {
-    if (const auto rank = number_in(launcher.rank)) {
+    if (const auto rank = number(launcher.rank)) {
       return Launch{.rank = *rank,
-                    .size = number_in(launcher.size).value_or(0),
-                    .local_size = number_in(launcher.local_size).value_or(0)};
+                    .size = number(launcher.size).value_or(0),
+                    .local_size = number(launcher.local_size).value_or(0)};
     }
   }
-  const auto rank = number_in("SLURM_PROCID");
-  const auto size = number_in("SLURM_STEP_NUM_TASKS");
+  const auto rank = number("SLURM_PROCID");
+  const auto size = number("SLURM_STEP_NUM_TASKS");
   if (rank && size && *size > 1) return Launch{.rank = *rank, .size = *size};
   return std::nullopt;
+}
+
+const std::optional<Launch>& find_launch() {
+  static const std::optional<Launch> launch =
+      find_launch_in([](const char* name) { return std::getenv(name); });
+  return launch;
 }
 
 }  // namespace ringbolt

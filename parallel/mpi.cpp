@@ -248,6 +248,7 @@ bool mpi_runs() {
 }  // namespace
 
 MpiSession::MpiSession(double timeout_seconds) {
+  const std::optional<Launch>& launch = find_launch();
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   if (provided < MPI_THREAD_FUNNELED) {
@@ -256,7 +257,6 @@ MpiSession::MpiSession(double timeout_seconds) {
   }
   transport_ = std::make_unique<MpiTransport>(timeout_seconds);
   world_ = std::make_unique<PairwiseCommunicator>(*transport_);
-  const std::optional<Launch> launch = find_launch();
   if (launch && launch->size > 0 && launch->size != world_->size()) {
     throw UsageError(message(
         concat("the launcher started ", launch->size, " ranks and MPI sees ", world_->size()),

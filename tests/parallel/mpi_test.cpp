@@ -25,7 +25,7 @@ std::string promise_name(const testing::TestParamInfo<test::Promise>& info) {
 INSTANTIATE_TEST_SUITE_P(AllPromises, Mpi, testing::ValuesIn(test::promises()), promise_name);
 
 TEST(MpiRanks, AreThoseOfTheLauncher) {
-  const std::optional<Launch> launch = find_launch();
+  const std::optional<Launch>& launch = find_launch();
   if (!launch) GTEST_SKIP() << "NOT TESTED: started without a launcher";
   EXPECT_EQ(launch->size, test::world().size());
   EXPECT_EQ(launch->rank, test::world().rank());
