@@ -80,6 +80,7 @@ class CudaBackend final : public Backend {
   }
   MemoryUse memory() const override { return memory_.use(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
+  void set_progress(std::function<void()>) override {}
   void synchronize() override { RINGBOLT_CUDA(cudaStreamSynchronize(stream())); }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());
@@ -105,6 +106,7 @@ class CudaBackend final : public Backend {
     }
   }
   void convert(ConstView x, View y) override { cuda::convert(stream(), x, y); }
+  void add(ConstView x, View y) override { cuda::add(stream(), x, y); }
 
   // --- linear, embedding ------------------------------------------------------------------------------------------------
   void matmul(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c, Update update,
