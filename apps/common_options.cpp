@@ -1,5 +1,7 @@
 #include "apps/common_options.h"
 
+#include "core/cuda/cuda_backend.h"
+
 namespace ringbolt {
 
 void OutputOptions::declare(OptionSet& options) {
@@ -35,7 +37,9 @@ ProgressOutput OutputOptions::progress_output() const {
 
 void DeviceOptions::declare(OptionSet& options) {
   options.group("Device");
-  options.choice<Device>("device", device, {{"cpu", Device::cpu}}, "Where to compute");
+  options.choice<Device>("device", device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+                         "Where to compute");
+  options.add("gpu", "N", gpu, "Which GPU, of those that this process sees").at_least(0).at_most(1023);
   options
       .add("threads", "N", threads,
            "Threads; 0 takes OMP_NUM_THREADS, else all cores this process may use")
@@ -43,6 +47,7 @@ void DeviceOptions::declare(OptionSet& options) {
 }
 
 std::unique_ptr<Backend> DeviceOptions::make_backend() const {
+  if (device == Device::cuda) return make_cuda_backend(static_cast<int>(gpu));
   return make_cpu_backend(static_cast<int>(threads));
 }
 

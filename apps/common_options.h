@@ -22,11 +22,12 @@ struct OutputOptions {
   ProgressOutput progress_output() const;
 };
 
-enum class Device { cpu };
+enum class Device { cpu, cuda };
 
-/// --device and --threads: commands that compute.
+/// --device, --gpu and --threads: commands that compute.
 struct DeviceOptions {
   Device device = Device::cpu;
+  int64_t gpu = 0;
   int64_t threads = 0;
 
   void declare(OptionSet& options);

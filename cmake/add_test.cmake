@@ -1,6 +1,6 @@
 # ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …])
 #
-# A GoogleTest program. Without RANKS CTest lists its tests one by one. With RANKS its main is tests/support/ranks_main.cpp
+# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu. With RANKS its main is tests/support/ranks_main.cpp
 # and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
 # out. A build without MPI has no such tests.
 include(GoogleTest)
@@ -29,9 +29,15 @@ function(ringbolt_add_test name)
   target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
   if(NOT arg_RANKS)
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
-      PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-        ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+    set(environment "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+    # Tests of the GPU say `cuda` in their names. One runs at a time, and none counts as a unit test.
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." TEST_FILTER "-*/cuda_*"
+      PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${environment}")
+    if(RINGBOLT_CUDA)
+      gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." TEST_FILTER "*/cuda_*"
+        TEST_LIST ${name}_gpu_tests
+        PROPERTIES TIMEOUT 600 LABELS gpu RESOURCE_LOCK gpu ENVIRONMENT "${environment}")
+    endif()
     return()
   endif()
   target_link_libraries(${name} PRIVATE ringbolt_ranks_main)

@@ -126,7 +126,7 @@ class Backend {
   /// delta (T, H) f32 = row sums of dout * out, both (T, H, D), of the merged output.
   virtual void attention_delta(ConstView dout, ConstView out, View delta) = 0;
   /// dq (T, H, D), dk and dv (Tk, K, D) f32 += the slices' share; lse and delta are those of the merged output. Bit-equal
-  /// from run to run.
+  /// from run to run, but for bf16 on a GPU: cuDNN adds to dq in no fixed order.
   virtual void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
                                   ConstView delta, float scale, View dq, View dk, View dv) = 0;
 

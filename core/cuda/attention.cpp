@@ -17,35 +17,47 @@ bool is_aligned(ConstView x) {
   return address % kAccessBytes == 0 && x.row_stride() * size_of(x.dtype()) % kAccessBytes == 0;
 }
 
-bool all_aligned(std::initializer_list<ConstView> views) { return std::all_of(views.begin(), views.end(), is_aligned); }
+bool all_aligned(std::initializer_list<ConstView> views) {
+  return std::all_of(views.begin(), views.end(), is_aligned);
+}
 
 void require(bool condition, const char* what) {
   if (!condition) {
-    throw UsageError(message("the attention kernels were called wrongly", what, "This is a defect of Ringbolt."));
+    throw UsageError(message("the attention kernels were called wrongly", what,
+                             "This is a defect of Ringbolt."));
   }
 }
 
 void check_attention(SliceList slices, ConstView q, ConstView k, ConstView v, float scale) {
-  require(q.shape().rank() == 3 && k.shape().rank() == 3 && k.shape() == v.shape(), "q, k and v must be (T, heads, D)");
-  require(q.dim(2) == k.dim(2) && q.dim(2) % 2 == 0 && q.dim(2) <= 256, "the head dimension must be even, at most 256");
+  require(q.shape().rank() == 3 && k.shape().rank() == 3 && k.shape() == v.shape(),
+          "q, k and v must be (T, heads, D)");
+  require(q.dim(2) == k.dim(2) && q.dim(2) % 2 == 0 && q.dim(2) <= 256,
+          "the head dimension must be even, at most 256");
   require(k.dim(1) > 0 && q.dim(1) % k.dim(1) == 0, "key/value heads must divide query heads");
-  require(q.dtype() == k.dtype() && q.dtype() == v.dtype() && q.dtype() != DType::i32, "q, k and v must have one dtype");
+  require(q.dtype() == k.dtype() && q.dtype() == v.dtype() && q.dtype() != DType::i32,
+          "q, k and v must have one dtype");
   require(scale > 0, "the scale must be positive");
   for (const AttentionSlice& s : slices) {
-    require(0 <= s.query_begin && s.query_end <= q.dim(0) && 0 <= s.key_begin && s.key_end <= k.dim(0),
-            "a slice leaves the sequence");
+    require(
+        0 <= s.query_begin && s.query_end <= q.dim(0) && 0 <= s.key_begin && s.key_end <= k.dim(0),
+        "a slice leaves the sequence");
   }
 }
 
-/// The strides of a piece's rows in a view; a single sequence has a batch stride that no other could have.
+/// The strides of a piece's rows in a view; a single sequence has a batch stride that no other
+/// could have.
 RowStrides strides_of(ConstView x, int64_t rows, int64_t step, int64_t batch) {
   return {x.row_stride(), (batch == 1 ? rows : step) * x.row_stride()};
 }
 
-RowStrides packed_strides(ConstView x, int64_t rows) { return {x.row_elements(), rows * x.row_elements()}; }
+RowStrides packed_strides(ConstView x, int64_t rows) {
+  return {x.row_elements(), rows * x.row_elements()};
+}
 
 /// Row `row` of a view, as cuDNN takes it.
-const void* at(ConstView x, int64_t row) { return x.bytes() + row * x.row_stride() * size_of(x.dtype()); }
+const void* at(ConstView x, int64_t row) {
+  return x.bytes() + row * x.row_stride() * size_of(x.dtype());
+}
 
 AttentionGraph graph_of(const AttentionWork& work, const AttentionInputs& in, Direction direction) {
   const AttentionPiece& p = work.piece;
@@ -72,10 +84,12 @@ AttentionGraph graph_of(const AttentionWork& work, const AttentionInputs& in, Di
   return g;
 }
 
-/// A piece's rows of an operand, in place, or, padded, copied into a zero-filled buffer of the graph's length.
+/// A piece's rows of an operand, in place, or, padded, copied into a zero-filled buffer of the
+/// graph's length.
 class Operands {
  public:
-  Operands(cudaStream_t stream, Memory& memory, const AttentionWork& work) : stream_(stream), memory_(memory), work_(work) {
+  Operands(cudaStream_t stream, Memory& memory, const AttentionWork& work)
+      : stream_(stream), memory_(memory), work_(work) {
     if (!work.padded) return;
     lengths_ = std::make_unique<Scratch>(memory, bytes_of(DType::i32, 2 * work.piece.batch));
     fill_lengths(stream, work.piece, lengths_->as<int32_t>());
@@ -115,9 +129,11 @@ CudnnAttention& Attention::cudnn() {
   return *cudnn_;
 }
 
-// --- forward ------------------------------------------------------------------------------------------------------------
+// --- forward
+// ------------------------------------------------------------------------------------------------------------
 
-void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out, View lse) {
+void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
+                        View out, View lse) {
   check_attention(slices, q, k, v, scale);
   require(out.shape() == q.shape() && lse.shape() == Shape({q.dim(0), q.dim(1)}),
           "out and lse must have q's rows and heads");
@@ -125,10 +141,12 @@ void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v,
   const auto work = attention_work(slices, Direction::forward,
                                    {q.dtype(), q.dim(2), device_.arch, all_aligned({q, k, v})});
   if (work.empty() || q.empty() || k.empty()) return;
-  // Rows that occur once are written as they are. Others are joined in f32, and rounded once where out is bf16.
+  // Rows that occur once are written as they are. Others are joined in f32, and rounded once where
+  // out is bf16.
   const bool alone = rows_are_disjoint(work);
   if (alone || out.dtype() == DType::f32) {
-    for (const AttentionWork& w : work) run_forward(w, in, alone && out.dtype() == DType::bf16, out, lse);
+    for (const AttentionWork& w : work)
+      run_forward(w, in, alone && out.dtype() == DType::bf16, out, lse);
     return;
   }
   const Scratch sum_memory(memory_, bytes_of(DType::f32, out.elements()));
@@ -137,31 +155,35 @@ void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v,
   for (const AttentionWork& w : work) {
     for (int64_t b = 0; b < w.piece.batch; ++b) {
       const int64_t begin = w.piece.query_begin + b * w.piece.query_step;
-      convert(stream_, sum.slice_rows(begin, begin + w.piece.queries), out.slice_rows(begin, begin + w.piece.queries));
+      convert(stream_, sum.slice_rows(begin, begin + w.piece.queries),
+              out.slice_rows(begin, begin + w.piece.queries));
     }
   }
 }
 
 /// `alone`: the rows have no other piece and held nothing before.
-void Attention::run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone, View out, View lse) {
+void Attention::run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone,
+                            View out, View lse) {
   if (work.engine == Engine::cudnn) return forward_by_cudnn(work, in, alone, out, lse);
   const int64_t chunks = key_chunks(work.piece, in.q.dim(1), device_.multiprocessors);
   if (chunks == 1) return own_attention_forward(stream_, work.piece, in, out, lse);
   forward_by_chunks(work.piece, in, chunks, out, lse);
 }
 
-void Attention::forward_by_chunks(const AttentionPiece& piece, const AttentionInputs& in, int64_t chunks, View out,
-                                  View lse) {
+void Attention::forward_by_chunks(const AttentionPiece& piece, const AttentionInputs& in,
+                                  int64_t chunks, View out, View lse) {
   const int64_t rows = chunks * piece.batch * piece.queries;
   const Shape shape{rows, in.q.dim(1), in.q.dim(2)};
   const Scratch out_memory(memory_, bytes_of(DType::f32, shape.elements()));
   const Scratch lse_memory(memory_, bytes_of(DType::f32, rows * in.q.dim(1)));
   const View partial(out_memory.as<std::byte>(), DType::f32, shape);
   own_attention_chunks(stream_, piece, in, chunks, partial, lse_memory.as<float>());
-  merge_attention(stream_, piece, {partial, lse_memory.as<float>(), chunks, piece.queries, false}, out, lse);
+  merge_attention(stream_, piece, {partial, lse_memory.as<float>(), chunks, piece.queries, false},
+                  out, lse);
 }
 
-void Attention::forward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, bool alone, View out, View lse) {
+void Attention::forward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, bool alone,
+                                 View out, View lse) {
   const AttentionPiece& p = work.piece;
   AttentionGraph graph = graph_of(work, in, Direction::forward);
   Operands operands(stream_, memory_, work);
@@ -187,12 +209,14 @@ void Attention::forward_by_cudnn(const AttentionWork& work, const AttentionInput
   merge_attention(stream_, p, {block_out, stats.as<float>(), 1, graph.queries, true}, out, lse);
 }
 
-// --- backward -----------------------------------------------------------------------------------------------------------
+// --- backward
+// -----------------------------------------------------------------------------------------------------------
 
-void Attention::backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
-                         ConstView delta, float scale, View dq, View dk, View dv) {
+void Attention::backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
+                         ConstView lse, ConstView delta, float scale, View dq, View dk, View dv) {
   check_attention(slices, q, k, v, scale);
-  require(dout.shape() == q.shape() && dq.shape() == q.shape() && dk.shape() == k.shape() && dv.shape() == k.shape(),
+  require(dout.shape() == q.shape() && dq.shape() == q.shape() && dk.shape() == k.shape() &&
+              dv.shape() == k.shape(),
           "gradients must have the shapes of what they are of");
   const AttentionInputs in{q, k, v, scale};
   const AttentionTraits traits{q.dtype(), q.dim(2), device_.arch, all_aligned({q, k, v, dout})};
@@ -206,11 +230,13 @@ void Attention::backward(SliceList slices, ConstView q, ConstView k, ConstView v
   }
 }
 
-void Attention::backward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, ConstView dout, ConstView lse,
-                                  ConstView delta, const Sums& sums) {
+void Attention::backward_by_cudnn(const AttentionWork& work, const AttentionInputs& in,
+                                  ConstView dout, ConstView lse, ConstView delta,
+                                  const Sums& sums) {
   const AttentionPiece& p = work.piece;
   AttentionGraph graph = graph_of(work, in, Direction::backward);
-  graph.dout = work.padded ? packed_strides(dout, graph.queries) : strides_of(dout, p.queries, p.query_step, p.batch);
+  graph.dout = work.padded ? packed_strides(dout, graph.queries)
+                           : strides_of(dout, p.queries, p.query_step, p.batch);
   const Shape of_queries{graph.batch * graph.queries, graph.heads, graph.head_dim};
   const Shape of_keys{graph.batch * graph.keys, graph.kv_heads, graph.head_dim};
   Operands operands(stream_, memory_, work);
@@ -220,7 +246,8 @@ void Attention::backward_by_cudnn(const AttentionWork& work, const AttentionInpu
   const Scratch dk(memory_, bytes_of(DType::bf16, of_keys.elements()));
   const Scratch dv(memory_, bytes_of(DType::bf16, of_keys.elements()));
   load_stats(stream_, p, lse, graph.queries, stats.as<float>());
-  output_of_delta(stream_, p, dout, delta, graph.queries, View(out.as<std::byte>(), DType::bf16, of_queries));
+  output_of_delta(stream_, p, dout, delta, graph.queries,
+                  View(out.as<std::byte>(), DType::bf16, of_queries));
   AttentionMemory pointers;
   pointers.q = operands.of_queries(in.q);
   pointers.k = operands.of_keys(in.k);
@@ -233,9 +260,10 @@ void Attention::backward_by_cudnn(const AttentionWork& work, const AttentionInpu
   pointers.dk = dk.as<void>();
   pointers.dv = dv.as<void>();
   cudnn().run(graph, pointers);
-  const auto add = [&](const Scratch& from, const Shape& shape, int64_t begin, int64_t count, int64_t step, int64_t rows,
-                       View sum) {
-    add_rows(stream_, View(from.as<std::byte>(), DType::bf16, shape), begin, count, step, p.batch, rows, sum);
+  const auto add = [&](const Scratch& from, const Shape& shape, int64_t begin, int64_t count,
+                       int64_t step, int64_t rows, View sum) {
+    add_rows(stream_, View(from.as<std::byte>(), DType::bf16, shape), begin, count, step, p.batch,
+             rows, sum);
   };
   add(dq, of_queries, p.query_begin, p.queries, p.query_step, graph.queries, sums.dq);
   add(dk, of_keys, p.key_begin, p.keys, p.key_step, graph.keys, sums.dk);

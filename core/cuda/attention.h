@@ -1,5 +1,6 @@
-// Attention of the CUDA backend: slices become pieces (core/cuda/attention_plan.h), each done by cuDNN or by our own kernels,
-// and joined in f32. Contracts are those of core/backend/backend.h; backward by cuDNN adds to dq in no fixed order.
+// Attention of the CUDA backend: slices become pieces (core/cuda/attention_plan.h), each done by
+// cuDNN or by our own kernels, and joined in f32. Contracts are those of core/backend/backend.h;
+// backward by cuDNN adds to dq in no fixed order.
 #pragma once
 
 #include "core/backend/backend.h"
@@ -15,19 +16,23 @@ class Attention {
   Attention(cudaStream_t stream, Memory& memory, const DeviceFacts& device)
       : stream_(stream), memory_(memory), device_(device) {}
 
-  void forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out, View lse);
-  void backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse, ConstView delta,
-                float scale, View dq, View dk, View dv);
+  void forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out,
+               View lse);
+  void backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
+                ConstView lse, ConstView delta, float scale, View dq, View dk, View dv);
 
  private:
   struct Sums {  ///< f32
     View dq, dk, dv;
   };
-  void run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone, View out, View lse);
-  void forward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, bool alone, View out, View lse);
-  void forward_by_chunks(const AttentionPiece& piece, const AttentionInputs& in, int64_t chunks, View out, View lse);
-  void backward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, ConstView dout, ConstView lse,
-                         ConstView delta, const Sums& sums);
+  void run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone, View out,
+                   View lse);
+  void forward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, bool alone, View out,
+                        View lse);
+  void forward_by_chunks(const AttentionPiece& piece, const AttentionInputs& in, int64_t chunks,
+                         View out, View lse);
+  void backward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, ConstView dout,
+                         ConstView lse, ConstView delta, const Sums& sums);
   CudnnAttention& cudnn();
 
   cudaStream_t stream_;

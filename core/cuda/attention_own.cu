@@ -1,4 +1,5 @@
-// Plain attention: a warp a row, keys by tiles of 32 through shared memory, f32 inside. For what cuDNN does not take.
+// Plain attention: a warp a row, keys by tiles of 32 through shared memory, f32 inside. For what
+// cuDNN does not take.
 #include <limits>
 
 #include "core/cuda/attention_kernels.h"
@@ -7,13 +8,15 @@
 namespace ringbolt::cuda {
 namespace {
 
-constexpr int kRows = 4;                 ///< warps of a block, each with one row
+constexpr int kRows = 4;  ///< warps of a block, each with one row
 constexpr int kBlock = 32 * kRows;
-constexpr int kTile = 32;                ///< columns (keys, or queries in the dk, dv kernel) of a tile: one a lane
+constexpr int kTile =
+    32;  ///< columns (keys, or queries in the dk, dv kernel) of a tile: one a lane
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 __device__ inline float lanes_max(float x) {
-  for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, offset));
+  for (int offset = 16; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, offset));
   return x;
 }
 
@@ -33,9 +36,11 @@ __device__ inline void load_row(const A* from, int n, float* to) {
   for (int i = static_cast<int>(threadIdx.x % 32); i < n; i += 32) to[i] = to_float(from[i]);
 }
 
-/// kTile rows of one head into shared memory with a pitch of n + 1, by the block; zero from `count` on.
+/// kTile rows of one head into shared memory with a pitch of n + 1, by the block; zero from `count`
+/// on.
 template <class A>
-__device__ inline void load_tile(Rows<const A> x, int64_t first, int64_t count, int64_t head, int n, float* tile) {
+__device__ inline void load_tile(Rows<const A> x, int64_t first, int64_t count, int64_t head, int n,
+                                 float* tile) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   for (int r = static_cast<int>(threadIdx.x / 32); r < kTile; r += kRows) {
     const A* from = x[first + r] + head * n;
@@ -56,18 +61,26 @@ struct Problem {
 
 template <class A>
 Problem<A> problem_of(const AttentionPiece& piece, const AttentionInputs& in) {
-  return {piece, rows_of<A>(in.q), rows_of<A>(in.k), rows_of<A>(in.v), in.q.dim(1), in.q.dim(1) / in.k.dim(1),
-          static_cast<int>(in.q.dim(2)), in.scale};
+  return {piece,
+          rows_of<A>(in.q),
+          rows_of<A>(in.k),
+          rows_of<A>(in.v),
+          in.q.dim(1),
+          in.q.dim(1) / in.k.dim(1),
+          static_cast<int>(in.q.dim(2)),
+          in.scale};
 }
 
-/// A row's running result: kPerLane elements a lane (element lane + 32 l), not yet divided by `sum`.
+/// A row's running result: kPerLane elements a lane (element lane + 32 l), not yet divided by
+/// `sum`.
 template <int kPerLane>
 struct Running {
   float maximum = kMinusInfinity;
   float sum = 0;
   float out[kPerLane] = {};
 
-  /// Adds a tile's columns, one a lane: score -inf is none. v: rows of the tile, read where a weight is not 0.
+  /// Adds a tile's columns, one a lane: score -inf is none. v: rows of the tile, read where a
+  /// weight is not 0.
   template <class A>
   __device__ void add(float score, Rows<const A> v, int64_t first, int64_t offset, int n) {
     const float most = fmaxf(maximum, lanes_max(score));
@@ -161,7 +174,8 @@ struct BackwardProblem {
   Rows<float> dq, dk, dv;
 };
 
-/// dq of one row: ds = p (dp - delta) scale over the keys that it sees. Grid: (blocks of kRows queries, H, batch).
+/// dq of one row: ds = p (dp - delta) scale over the keys that it sees. Grid: (blocks of kRows
+/// queries, H, batch).
 template <int kPerLane, class A>
 __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
   extern __shared__ float shared[];
@@ -191,11 +205,13 @@ __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
     load_tile(p.k, keys + j, p.piece.keys - j, head / p.group, n, tile);
     __syncthreads();
     const bool sees = real && lse != kMinusInfinity && j + lane < p.visible(row);
-    const float weight = sees ? formulas::exp_f32(p.scale * dot(row_q, tile + lane * (n + 1), n) - lse) : 0.0F;
+    const float weight =
+        sees ? formulas::exp_f32(p.scale * dot(row_q, tile + lane * (n + 1), n) - lse) : 0.0F;
     __syncthreads();
     load_tile(p.v, keys + j, p.piece.keys - j, head / p.group, n, tile);
     __syncthreads();
-    const float ds = sees ? weight * (dot(row_dout, tile + lane * (n + 1), n) - delta) * p.scale : 0.0F;
+    const float ds =
+        sees ? weight * (dot(row_dout, tile + lane * (n + 1), n) - delta) * p.scale : 0.0F;
     for (int c = 0; c < kTile; ++c) {
       const float factor = __shfl_sync(0xffffffffU, ds, c);
       if (factor == 0) continue;
@@ -213,7 +229,8 @@ __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
   }
 }
 
-/// dk and dv of one key: over the query heads of its group and the rows that see it. Grid: (blocks of kRows keys, K, batch).
+/// dk and dv of one key: over the query heads of its group and the rows that see it. Grid: (blocks
+/// of kRows keys, K, batch).
 template <int kPerLane, class A>
 __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
   extern __shared__ float shared[];
@@ -247,11 +264,13 @@ __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
       load_tile(p.q, queries + i0, p.piece.queries - i0, head, n, tile);
       __syncthreads();
       const bool seen = real && inside && lse != kMinusInfinity && key < p.visible(row);
-      const float weight = seen ? formulas::exp_f32(p.scale * dot(row_k, tile + lane * (n + 1), n) - lse) : 0.0F;
+      const float weight =
+          seen ? formulas::exp_f32(p.scale * dot(row_k, tile + lane * (n + 1), n) - lse) : 0.0F;
       __syncthreads();
       load_tile(b.dout, queries + i0, p.piece.queries - i0, head, n, tile);
       __syncthreads();
-      const float ds = seen ? weight * (dot(row_v, tile + lane * (n + 1), n) - delta) * p.scale : 0.0F;
+      const float ds =
+          seen ? weight * (dot(row_v, tile + lane * (n + 1), n) - delta) * p.scale : 0.0F;
       for (int c = 0; c < kTile && i0 + c < p.piece.queries; ++c) {
         const float w = __shfl_sync(0xffffffffU, weight, c);
         const float s = __shfl_sync(0xffffffffU, ds, c);
@@ -288,7 +307,8 @@ void with_lane_elements(int64_t head_dim, const Body& body) {
 }
 
 dim3 grid_of(int64_t rows, int64_t heads, int64_t z) {
-  return dim3(static_cast<unsigned>(ceil_divide(rows, kRows)), static_cast<unsigned>(heads), static_cast<unsigned>(z));
+  return dim3(static_cast<unsigned>(ceil_divide(rows, kRows)), static_cast<unsigned>(heads),
+              static_cast<unsigned>(z));
 }
 
 /// Calls launch(piece) for parts of the batch that a grid can hold.
@@ -307,16 +327,17 @@ void by_batches(AttentionPiece piece, int64_t z_of_one, const Launch& launch) {
 
 }  // namespace
 
-void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece, const AttentionInputs& in, View out,
-                           View lse) {
+void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece,
+                           const AttentionInputs& in, View out, View lse) {
   const int64_t d = in.q.dim(2);
   by_batches(piece, 1, [&](const AttentionPiece& part) {
     with_activation(in.q.dtype(), [&]<class A>(A) {
       with_activation(out.dtype(), [&]<class Out>(Out) {
         with_lane_elements(d, [&](auto lanes) {
           forward_kernel<decltype(lanes)::value, A, Out>
-              <<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, shared_bytes(kRows, d), stream>>>(
-                  problem_of<A>(part, in), ForwardTarget<Out>{rows_of<Out>(out), rows_of<float>(lse), 1, nullptr});
+              <<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, shared_bytes(kRows, d),
+                 stream>>>(problem_of<A>(part, in),
+                           ForwardTarget<Out>{rows_of<Out>(out), rows_of<float>(lse), 1, nullptr});
         });
       });
     });
@@ -324,13 +345,15 @@ void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece, con
   check_launch("own_attention_forward");
 }
 
-void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece, const AttentionInputs& in, int64_t chunks,
-                          View partial_out, float* partial_lse) {
+void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece,
+                          const AttentionInputs& in, int64_t chunks, View partial_out,
+                          float* partial_lse) {
   const int64_t d = in.q.dim(2);
   with_activation(in.q.dtype(), [&]<class A>(A) {
     with_lane_elements(d, [&](auto lanes) {
       forward_kernel<decltype(lanes)::value, A, float>
-          <<<grid_of(piece.queries, in.q.dim(1), piece.batch * chunks), kBlock, shared_bytes(kRows, d), stream>>>(
+          <<<grid_of(piece.queries, in.q.dim(1), piece.batch * chunks), kBlock,
+             shared_bytes(kRows, d), stream>>>(
               problem_of<A>(piece, in),
               ForwardTarget<float>{rows_of<float>(partial_out), {nullptr, 0}, chunks, partial_lse});
     });
@@ -338,19 +361,22 @@ void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece, cons
   check_launch("own_attention_chunks");
 }
 
-void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece, const AttentionInputs& in, ConstView dout,
-                            ConstView lse, ConstView delta, View dq, View dk, View dv) {
+void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece,
+                            const AttentionInputs& in, ConstView dout, ConstView lse,
+                            ConstView delta, View dq, View dk, View dv) {
   const int64_t d = in.q.dim(2);
   const size_t bytes = shared_bytes(2 * kRows, d);
   by_batches(piece, 1, [&](const AttentionPiece& part) {
     with_activation(in.q.dtype(), [&]<class A>(A) {
-      const BackwardProblem<A> problem{problem_of<A>(part, in), rows_of<A>(dout),    rows_of<float>(lse),
-                                       rows_of<float>(delta),   rows_of<float>(dq),  rows_of<float>(dk),
-                                       rows_of<float>(dv)};
+      const BackwardProblem<A> problem{
+          problem_of<A>(part, in), rows_of<A>(dout),   rows_of<float>(lse), rows_of<float>(delta),
+          rows_of<float>(dq),      rows_of<float>(dk), rows_of<float>(dv)};
       with_lane_elements(d, [&](auto lanes) {
         constexpr int kPerLane = decltype(lanes)::value;
-        dq_kernel<kPerLane, A><<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
-        dkv_kernel<kPerLane, A><<<grid_of(part.keys, in.k.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
+        dq_kernel<kPerLane, A>
+            <<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
+        dkv_kernel<kPerLane, A>
+            <<<grid_of(part.keys, in.k.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
       });
     });
   });

@@ -9,8 +9,9 @@
 namespace ringbolt::cuda {
 namespace {
 
-constexpr int64_t kTile = 128;          ///< keys of cuDNN's tiles
-constexpr int64_t kFewQueries = 16;     ///< below: our split-key kernel, but for one query over a long cache
+constexpr int64_t kTile = 128;  ///< keys of cuDNN's tiles
+constexpr int64_t kFewQueries =
+    16;  ///< below: our split-key kernel, but for one query over a long cache
 constexpr int64_t kLongCache = 4096;    ///< keys from which one query goes to cuDNN
 constexpr int64_t kSmallBackward = 64;  ///< queries or keys below: our own backward
 
@@ -18,8 +19,8 @@ void append(std::vector<AttentionPiece>& pieces, const AttentionPiece& piece) {
   if (piece.queries > 0 && piece.keys > 0) pieces.push_back(piece);
 }
 
-/// The rectangles and the square of one slice: rows that see nothing are left out, keys that all see are a rectangle, the
-/// slope is a square, rows below it see everything.
+/// The rectangles and the square of one slice: rows that see nothing are left out, keys that all
+/// see are a rectangle, the slope is a square, rows below it see everything.
 void append_slice(std::vector<AttentionPiece>& pieces, const AttentionSlice& s) {
   if (s.queries() <= 0 || s.keys() <= 0) return;
   if (s.mask == AttentionSlice::Mask::full) {
@@ -42,7 +43,8 @@ void append_slice(std::vector<AttentionPiece>& pieces, const AttentionSlice& s) 
 }
 
 bool joins(const AttentionPiece& batch, const AttentionPiece& next) {
-  if (batch.queries != next.queries || batch.keys != next.keys || batch.causal != next.causal) return false;
+  if (batch.queries != next.queries || batch.keys != next.keys || batch.causal != next.causal)
+    return false;
   const int64_t query_step = (next.query_begin - batch.query_begin) / batch.batch;
   const int64_t key_step = (next.key_begin - batch.key_begin) / batch.batch;
   if (query_step < batch.queries || key_step < batch.keys) return false;
@@ -63,11 +65,13 @@ bool cudnn_takes(const AttentionPiece& piece, Direction direction, const Attenti
 }
 
 int64_t leading_digits(int64_t n, int digits) {
-  const int shift = std::max(0, static_cast<int>(std::bit_width(static_cast<uint64_t>(n))) - digits);
+  const int shift =
+      std::max(0, static_cast<int>(std::bit_width(static_cast<uint64_t>(n))) - digits);
   return n >> shift << shift;
 }
 
-/// One query over a long cache, which grows by a key a token: cuDNN takes a round number of keys, the rest is ours.
+/// One query over a long cache, which grows by a key a token: cuDNN takes a round number of keys,
+/// the rest is ours.
 void append_decoding(std::vector<AttentionWork>& work, const AttentionPiece& piece) {
   const int64_t body = leading_digits(piece.keys, 3);
   AttentionPiece part = piece;
@@ -108,7 +112,8 @@ std::vector<AttentionPiece> attention_pieces(SliceList slices) {
   return pieces;
 }
 
-std::vector<AttentionWork> attention_work(SliceList slices, Direction direction, const AttentionTraits& traits) {
+std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
+                                          const AttentionTraits& traits) {
   std::vector<AttentionWork> work;
   for (const AttentionPiece& piece : attention_pieces(slices)) {
     if (!cudnn_takes(piece, direction, traits)) {
@@ -118,7 +123,8 @@ std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
     } else if (piece.queries % kTile == 0 && piece.keys % kTile == 0) {
       work.push_back({piece, Engine::cudnn, piece.queries, piece.keys, false});
     } else {
-      work.push_back({piece, Engine::cudnn, padded_length(piece.queries), padded_length(piece.keys), true});
+      work.push_back(
+          {piece, Engine::cudnn, padded_length(piece.queries), padded_length(piece.keys), true});
     }
   }
   return work;
@@ -148,10 +154,11 @@ int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocesso
 }
 
 bool cudnn_is_usable(int64_t version) {
-  if (version / 10000 != 9) return false;          // the interface of another major version is not this one's
+  if (version / 10000 != 9)
+    return false;  // the interface of another major version is not this one's
   if (version == 91000 || version == 91001) return false;  // wrong gradients
-  if (version == 91400) return false;              // wrong masks
-  return version >= 90800;                         // needed to describe a device
+  if (version == 91400) return false;                      // wrong masks
+  return version >= 90800;                                 // needed to describe a device
 }
 
 bool workspace_must_be_zeroed(int64_t version) { return version < 91800; }

@@ -1,10 +1,11 @@
-// Turns a list of slices into work for attention kernels, and chooses who does it. Apart from the launches, so that the CPU
-// tests prove that every query-key pair is computed exactly once.
+// Turns a list of slices into work for attention kernels, and chooses who does it. Apart from the
+// launches, so that the CPU tests prove that every query-key pair is computed exactly once.
 //
-// cuDNN is given two forms only: full rectangles, and causal squares on their diagonal. Every slice is a few of these. Its
-// known defects (NaN gradients where keys end half-way through a tile of 128, at one query, or at tiny lengths; a plan to
-// compile for each length) are avoided here: lengths that are no multiples of 128 are padded to one of a few sizes with the
-// true lengths given apart, tiny pieces go to our own kernels, empty ones vanish.
+// cuDNN is given two forms only: full rectangles, and causal squares on their diagonal. Every slice
+// is a few of these. Its known defects (NaN gradients where keys end half-way through a tile of
+// 128, at one query, or at tiny lengths; a plan to compile for each length) are avoided here:
+// lengths that are no multiples of 128 are padded to one of a few sizes with the true lengths given
+// apart, tiny pieces go to our own kernels, empty ones vanish.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ namespace ringbolt::cuda {
 enum class Direction { forward, backward };
 enum class Engine { cudnn, own };
 
-/// Alike pieces, `batch` of them: number b has queries [query_begin + b query_step, + queries), keys likewise. Every row
-/// sees all keys, or, `causal`, row i of the square sees keys 0 to i.
+/// Alike pieces, `batch` of them: number b has queries [query_begin + b query_step, + queries),
+/// keys likewise. Every row sees all keys, or, `causal`, row i of the square sees keys 0 to i.
 struct AttentionPiece {
   int64_t query_begin = 0;
   int64_t queries = 0;
@@ -33,7 +34,8 @@ struct AttentionPiece {
   friend bool operator==(const AttentionPiece&, const AttentionPiece&) = default;
 };
 
-/// The pieces of each slice, in the order of the list; neighbours that are alike and disjoint join into one batch.
+/// The pieces of each slice, in the order of the list; neighbours that are alike and disjoint join
+/// into one batch.
 std::vector<AttentionPiece> attention_pieces(SliceList slices);
 
 struct AttentionTraits {
@@ -46,26 +48,29 @@ struct AttentionTraits {
 struct AttentionWork {
   AttentionPiece piece;
   Engine engine = Engine::own;
-  /// The lengths that cuDNN's graph has. `padded`: operands are copied into zero-filled buffers of these lengths, and the
-  /// graph is told the true ones.
+  /// The lengths that cuDNN's graph has. `padded`: operands are copied into zero-filled buffers of
+  /// these lengths, and the graph is told the true ones.
   int64_t graph_queries = 0;
   int64_t graph_keys = 0;
   bool padded = false;
 };
 
-std::vector<AttentionWork> attention_work(SliceList slices, Direction direction, const AttentionTraits& traits);
+std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
+                                          const AttentionTraits& traits);
 
 /// Whether no query row occurs in two pieces: then results are final as they are written.
 bool rows_are_disjoint(const std::vector<AttentionWork>& work);
 
-/// Lengths of padded graphs: multiples of 128 with at most three leading binary digits, so that few plans serve all.
+/// Lengths of padded graphs: multiples of 128 with at most three leading binary digits, so that few
+/// plans serve all.
 int64_t padded_length(int64_t length);
 
-/// Pieces into which our own forward kernel cuts the keys of few queries, so that they fill the device.
+/// Pieces into which our own forward kernel cuts the keys of few queries, so that they fill the
+/// device.
 int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocessors);
 
-/// cuDNN versions (91900 for 9.19.0) with known wrong results are refused; and before 9.18 a workspace that is not zeroed
-/// can put NaNs into gradients.
+/// cuDNN versions (91900 for 9.19.0) with known wrong results are refused; and before 9.18 a
+/// workspace that is not zeroed can put NaNs into gradients.
 bool cudnn_is_usable(int64_t version);
 bool workspace_must_be_zeroed(int64_t version);
 

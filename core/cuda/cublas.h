@@ -1,5 +1,6 @@
-// Matrix products by cuBLASLt: bf16 or f32 inputs, f32 accumulation (never TF32), bias and accumulation in the epilogue.
-// The first call of a shape asks the library for its best algorithm, which is then kept.
+// Matrix products by cuBLASLt: bf16 or f32 inputs, f32 accumulation (never TF32), bias and
+// accumulation in the epilogue. The first call of a shape asks the library for its best algorithm,
+// which is then kept.
 #pragma once
 
 #include <memory>
@@ -19,8 +20,8 @@ class Matmul {
   ~Matmul();
 
   /// See Backend::matmul. Stream: asynchronous on the constructor's.
-  void operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c, Update update,
-                  std::optional<ConstView> bias);
+  void operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
+                  Update update, std::optional<ConstView> bias);
 
   static constexpr int64_t workspace_bytes() { return int64_t{32} << 20; }
   /// "cuBLASLt 13.1.0"
@@ -31,8 +32,9 @@ class Matmul {
   std::unique_ptr<State> state_;
 };
 
-/// c = [c +] op(a) op(b) in f32 by a plain kernel, for strides and alignments that the library does not take.
-void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
-                   Update update);
+/// c = [c +] op(a) op(b) in f32 by a plain kernel, for strides and alignments that the library does
+/// not take.
+void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b,
+                   Transpose transpose_b, View c, Update update);
 
 }  // namespace ringbolt::cuda

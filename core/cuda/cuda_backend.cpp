@@ -14,8 +14,8 @@ namespace {
 
 using cuda::HostBuffer;
 
-/// Small uploads (token ids, targets) go through pinned slots, so that the host does not wait for the stream. A slot is
-/// used again when its last copy is done.
+/// Small uploads (token ids, targets) go through pinned slots, so that the host does not wait for
+/// the stream. A slot is used again when its last copy is done.
 class Uploader {
  public:
   static constexpr size_t kSlotBytes = size_t{1} << 20;
@@ -37,7 +37,8 @@ class Uploader {
       RINGBOLT_CUDA(cudaEventSynchronize(slot.done.get()));
     }
     std::memcpy(slot.buffer->data(), host, bytes);
-    RINGBOLT_CUDA(cudaMemcpyAsync(device, slot.buffer->data(), bytes, cudaMemcpyHostToDevice, stream_));
+    RINGBOLT_CUDA(
+        cudaMemcpyAsync(device, slot.buffer->data(), bytes, cudaMemcpyHostToDevice, stream_));
     RINGBOLT_CUDA(cudaEventRecord(slot.done.get(), stream_));
   }
 
@@ -65,16 +66,19 @@ class CudaBackend final : public Backend {
         attention_(stream_.get(), memory_, facts_) {}
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
-  ~CudaBackend() override { cuda::check_quietly(cudaStreamSynchronize(stream_.get()), "the last work of a GPU"); }
+  ~CudaBackend() override {
+    cuda::check_quietly(cudaStreamSynchronize(stream_.get()), "the last work of a GPU");
+  }
 
   std::string name() const override { return "cuda"; }
   std::string description() const override {
-    return concat(facts_.name, " (number ", facts_.number, "), ", facts_.memory_bytes >> 30, " GiB, compute capability ",
-                  facts_.arch / 10, ".", facts_.arch % 10, ", ", cuda::Matmul::library(), ", ",
-                  cuda::CudnnAttention::library());
+    return concat(facts_.name, " (number ", facts_.number, "), ", facts_.memory_bytes >> 30,
+                  " GiB, compute capability ", facts_.arch / 10, ".", facts_.arch % 10, ", ",
+                  cuda::Matmul::library(), ", ", cuda::CudnnAttention::library());
   }
 
-  // --- memory -----------------------------------------------------------------------------------------------------------
+  // --- memory
+  // -----------------------------------------------------------------------------------------------------------
   Tensor allocate(DType dtype, Shape shape) override {
     return {memory_.allocate(shape.elements() * size_of(dtype)), dtype, shape};
   }
@@ -91,29 +95,35 @@ class CudaBackend final : public Backend {
     if (device.empty()) return;
     const auto row_bytes = static_cast<size_t>(device.row_elements() * size_of(device.dtype()));
     const auto pitch = static_cast<size_t>(device.row_stride() * size_of(device.dtype()));
-    RINGBOLT_CUDA(cudaMemcpy2DAsync(host, row_bytes, device.bytes(), device.rows() <= 1 ? row_bytes : pitch, row_bytes,
-                                    static_cast<size_t>(device.rows()), cudaMemcpyDeviceToHost, stream()));
+    RINGBOLT_CUDA(cudaMemcpy2DAsync(
+        host, row_bytes, device.bytes(), device.rows() <= 1 ? row_bytes : pitch, row_bytes,
+        static_cast<size_t>(device.rows()), cudaMemcpyDeviceToHost, stream()));
     synchronize();
   }
   void fill_zero(View x) override {
     if (x.empty()) return;
     const auto row_bytes = static_cast<size_t>(x.row_elements() * size_of(x.dtype()));
     if (x.is_contiguous()) {
-      RINGBOLT_CUDA(cudaMemsetAsync(x.bytes(), 0, row_bytes * static_cast<size_t>(x.rows()), stream()));
+      RINGBOLT_CUDA(
+          cudaMemsetAsync(x.bytes(), 0, row_bytes * static_cast<size_t>(x.rows()), stream()));
     } else {
-      RINGBOLT_CUDA(cudaMemset2DAsync(x.bytes(), static_cast<size_t>(x.row_stride() * size_of(x.dtype())), 0, row_bytes,
-                                      static_cast<size_t>(x.rows()), stream()));
+      RINGBOLT_CUDA(cudaMemset2DAsync(x.bytes(),
+                                      static_cast<size_t>(x.row_stride() * size_of(x.dtype())), 0,
+                                      row_bytes, static_cast<size_t>(x.rows()), stream()));
     }
   }
   void convert(ConstView x, View y) override { cuda::convert(stream(), x, y); }
   void add(ConstView x, View y) override { cuda::add(stream(), x, y); }
 
-  // --- linear, embedding ------------------------------------------------------------------------------------------------
-  void matmul(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c, Update update,
-              std::optional<ConstView> bias) override {
+  // --- linear, embedding
+  // ------------------------------------------------------------------------------------------------
+  void matmul(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
+              Update update, std::optional<ConstView> bias) override {
     matmul_(a, transpose_a, b, transpose_b, c, update, bias);
   }
-  void bias_backward(ConstView dy, View dbias) override { cuda::bias_backward(stream(), memory_, dy, dbias); }
+  void bias_backward(ConstView dy, View dbias) override {
+    cuda::bias_backward(stream(), memory_, dy, dbias);
+  }
   void embedding_forward(ConstView table, ConstView ids, View y) override {
     cuda::embedding_forward(stream(), table, ids, y);
   }
@@ -121,48 +131,59 @@ class CudaBackend final : public Backend {
     cuda::embedding_backward(stream(), memory_, dy, ids, dtable);
   }
 
-  // --- row-wise ---------------------------------------------------------------------------------------------------------
+  // --- row-wise
+  // ---------------------------------------------------------------------------------------------------------
   void rms_norm_forward(ConstView x, ConstView weight, float epsilon, View y, View rstd) override {
     cuda::rms_norm_forward(stream(), x, weight, epsilon, y, rstd);
   }
-  void rms_norm_backward(ConstView dy, ConstView x, ConstView weight, ConstView rstd, View dx, View dweight) override {
+  void rms_norm_backward(ConstView dy, ConstView x, ConstView weight, ConstView rstd, View dx,
+                         View dweight) override {
     cuda::rms_norm_backward(stream(), memory_, dy, x, weight, rstd, dx, dweight);
   }
-  void rotary(View x, ConstView cos, ConstView sin, RotaryPairing pairing, RotaryDirection direction,
-              std::optional<ConstView> scale) override {
+  void rotary(View x, ConstView cos, ConstView sin, RotaryPairing pairing,
+              RotaryDirection direction, std::optional<ConstView> scale) override {
     cuda::rotary(stream(), x, cos, sin, pairing, direction, scale);
   }
-  void swiglu_forward(ConstView gate_up, View y) override { cuda::swiglu_forward(stream(), gate_up, y); }
-  void swiglu_backward(ConstView dy, View gate_up) override { cuda::swiglu_backward(stream(), dy, gate_up); }
+  void swiglu_forward(ConstView gate_up, View y) override {
+    cuda::swiglu_forward(stream(), gate_up, y);
+  }
+  void swiglu_backward(ConstView dy, View gate_up) override {
+    cuda::swiglu_backward(stream(), dy, gate_up);
+  }
   void cross_entropy(const CrossEntropyViews& views, float gradient_scale) override {
     cuda::cross_entropy(stream(), views, gradient_scale);
   }
 
-  // --- attention --------------------------------------------------------------------------------------------------------
-  void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out,
-                         View lse) override {
+  // --- attention
+  // --------------------------------------------------------------------------------------------------------
+  void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
+                         View out, View lse) override {
     attention_.forward(slices, q, k, v, scale, out, lse);
   }
   void begin_attention(View out, View lse) override { cuda::begin_attention(stream(), out, lse); }
   void attention_delta(ConstView dout, ConstView out, View delta) override {
     cuda::attention_delta(stream(), dout, out, delta);
   }
-  void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
-                          ConstView delta, float scale, View dq, View dk, View dv) override {
+  void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
+                          ConstView lse, ConstView delta, float scale, View dq, View dk,
+                          View dv) override {
     attention_.backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
   }
 
-  // --- optimizer --------------------------------------------------------------------------------------------------------
+  // --- optimizer
+  // --------------------------------------------------------------------------------------------------------
   double sum_of_squares(ConstView x) override {
     const cuda::Scratch result(memory_, sizeof(double));
     cuda::sum_of_squares(stream(), memory_, x, result.as<double>());
-    RINGBOLT_CUDA(cudaMemcpyAsync(scalar_.data(), result.as<double>(), sizeof(double), cudaMemcpyDeviceToHost, stream()));
+    RINGBOLT_CUDA(cudaMemcpyAsync(scalar_.data(), result.as<double>(), sizeof(double),
+                                  cudaMemcpyDeviceToHost, stream()));
     synchronize();
     double value = 0;
     std::memcpy(&value, scalar_.data(), sizeof(double));
     return value;
   }
-  void adamw(const AdamWStep& step, ConstView gradient, View master, View m, View v, View weight) override {
+  void adamw(const AdamWStep& step, ConstView gradient, View master, View m, View v,
+             View weight) override {
     cuda::adamw(stream(), step, gradient, master, m, v, weight);
   }
 
@@ -180,7 +201,11 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int device) { return std::make_unique<CudaBackend>(device); }
+std::unique_ptr<Backend> make_cuda_backend(int device) {
+  return std::make_unique<CudaBackend>(device);
+}
+
+bool cuda_is_built() { return true; }
 
 std::string why_no_cuda() {
   try {

@@ -1,7 +1,8 @@
-// The CUDA backend, from a factory of its own: builds without CUDA have the factory, too, and it says what is missing.
+// The CUDA backend, from a factory of its own: builds without CUDA have the factory, too, and it
+// says what is missing.
 //
-// One backend is one GPU with one compute stream. All operations and allocations are ordered on that stream; the host
-// waits in download, synchronize and sum_of_squares only.
+// One backend is one GPU with one compute stream. All operations and allocations are ordered on
+// that stream; the host waits in download, synchronize and sum_of_squares only.
 #pragma once
 
 #include <memory>
@@ -11,8 +12,12 @@
 
 namespace ringbolt {
 
-/// Throws: NotBuilt in a build without CUDA; DeviceError where there is no GPU, or none with this number.
+/// Throws: NotBuilt in a build without CUDA; DeviceError where there is no GPU, or none with this
+/// number.
 std::unique_ptr<Backend> make_cuda_backend(int device = 0);
+
+/// Whether this build has the backend at all.
+bool cuda_is_built();
 
 /// Why make_cuda_backend() would throw, or "" where it would not: tests skip by it, saying so.
 std::string why_no_cuda();

@@ -13,11 +13,23 @@ namespace {
 namespace fe = cudnn_frontend;
 using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-enum TensorId : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kQueryLengths, kKeyLengths };
+enum TensorId : int64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kOut,
+  kStats,
+  kDout,
+  kDq,
+  kDk,
+  kDv,
+  kQueryLengths,
+  kKeyLengths
+};
 
 /// (batch, heads, rows, D), in that order of dimensions whatever the strides.
-TensorPointer heads_tensor(fe::graph::Graph& graph, TensorId id, const AttentionGraph& g, int64_t heads, int64_t rows,
-                           RowStrides strides) {
+TensorPointer heads_tensor(fe::graph::Graph& graph, TensorId id, const AttentionGraph& g,
+                           int64_t heads, int64_t rows, RowStrides strides) {
   return graph.tensor(fe::graph::Tensor_attributes()
                           .set_uid(id)
                           .set_dim({g.batch, heads, rows, g.head_dim})
@@ -37,8 +49,8 @@ TensorPointer lengths_tensor(fe::graph::Graph& graph, TensorId id, int64_t batch
                           .set_data_type(fe::DataType_t::INT32));
 }
 
-void describe_output(const TensorPointer& tensor, TensorId id, const AttentionGraph& g, int64_t heads, int64_t rows,
-                     RowStrides strides) {
+void describe_output(const TensorPointer& tensor, TensorId id, const AttentionGraph& g,
+                     int64_t heads, int64_t rows, RowStrides strides) {
   tensor->set_output(true)
       .set_uid(id)
       .set_dim({g.batch, heads, rows, g.head_dim})
@@ -46,12 +58,14 @@ void describe_output(const TensorPointer& tensor, TensorId id, const AttentionGr
       .set_data_type(fe::DataType_t::BFLOAT16);
 }
 
-/// Masks and lengths, which both directions set alike. No mask is set where every query sees every key.
+/// Masks and lengths, which both directions set alike. No mask is set where every query sees every
+/// key.
 template <class Attributes>
 void set_masks(fe::graph::Graph& graph, const AttentionGraph& g, Attributes& attributes) {
   attributes.set_attn_scale(g.scale);
   if (g.causal) {
-    attributes.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT).set_diagonal_band_right_bound(0);
+    attributes.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+        .set_diagonal_band_right_bound(0);
   }
   if (g.padded) {
     attributes.set_padding_mask(true)
@@ -117,18 +131,22 @@ struct Outcome {
   std::string reason;
 };
 
-/// `handle` null: for the device that the graph was given a description of. The first plan is the heuristics' best.
+/// `handle` null: for the device that the graph was given a description of. The first plan is the
+/// heuristics' best.
 Outcome make_plan(fe::graph::Graph& graph, cudnnHandle_t handle) {
   const auto failed = [](Outcome::Step step, const fe::error_t& error) {
     return Outcome{step, concat("code ", static_cast<int>(error.code), ": ", error.err_msg)};
   };
-  if (const auto error = graph.validate(); error.is_bad()) return failed(Outcome::Step::validate, error);
-  const auto operations = handle == nullptr ? graph.build_operation_graph() : graph.build_operation_graph(handle);
+  if (const auto error = graph.validate(); error.is_bad())
+    return failed(Outcome::Step::validate, error);
+  const auto operations =
+      handle == nullptr ? graph.build_operation_graph() : graph.build_operation_graph(handle);
   if (operations.is_bad()) return failed(Outcome::Step::operations, operations);
   if (const auto error = graph.create_execution_plans({fe::HeurMode_t::A}); error.is_bad()) {
     return failed(Outcome::Step::plans, error);
   }
-  if (const auto error = graph.check_support(); error.is_bad()) return failed(Outcome::Step::support, error);
+  if (const auto error = graph.check_support(); error.is_bad())
+    return failed(Outcome::Step::support, error);
   // Not build_plans(): it hides the reason. The next plan, a slower engine, is better than none.
   fe::error_t first;
   for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
@@ -142,21 +160,25 @@ Outcome make_plan(fe::graph::Graph& graph, cudnnHandle_t handle) {
 
 void require_good(const fe::error_t& error, const char* what) {
   if (error.is_good()) return;
-  throw DeviceError(message(concat("cuDNN attention failed: ", what), error.err_msg,
-                            "Please report it with the command line and the output of ringbolt info."));
+  throw DeviceError(
+      message(concat("cuDNN attention failed: ", what), error.err_msg,
+              "Please report it with the command line and the output of ringbolt info."));
 }
 
 void require_usable_version() {
   const auto version = static_cast<int64_t>(cudnnGetVersion());
   if (cudnn_is_usable(version)) return;
-  throw DeviceError(message(concat("cuDNN ", version / 10000, ".", version / 100 % 100, ".", version % 100, " is refused"),
-                            "Ringbolt needs 9.8 or newer, but not 9.10.0, 9.10.1 or 9.14.0, whose attention is wrong",
-                            "Install cuDNN 9.19 or newer."));
+  throw DeviceError(message(
+      concat("cuDNN ", version / 10000, ".", version / 100 % 100, ".", version % 100,
+             " is refused"),
+      "Ringbolt needs 9.8 or newer, but not 9.10.0, 9.10.1 or 9.14.0, whose attention is wrong",
+      "Install cuDNN 9.19 or newer."));
 }
 
 std::string described(const AttentionGraph& g) {
-  return concat(g.direction == Direction::forward ? "forward" : "backward", ", batch ", g.batch, ", ", g.queries, " x ",
-                g.keys, g.causal ? " causal" : "", g.padded ? " padded" : "", ", heads ", g.heads, ":", g.kv_heads, " of ",
+  return concat(g.direction == Direction::forward ? "forward" : "backward", ", batch ", g.batch,
+                ", ", g.queries, " x ", g.keys, g.causal ? " causal" : "",
+                g.padded ? " padded" : "", ", heads ", g.heads, ":", g.kv_heads, " of ",
                 g.head_dim);
 }
 
@@ -186,7 +208,8 @@ struct CudnnAttention::State {
     std::unique_ptr<fe::graph::Graph> graph = make_graph(key, arch);
     const Outcome outcome = make_plan(*graph, handle.get());
     if (outcome.step != Outcome::Step::done) {
-      throw DeviceError(message(concat("cuDNN has no plan for attention (", described(key), ")"), outcome.reason,
+      throw DeviceError(message(concat("cuDNN has no plan for attention (", described(key), ")"),
+                                outcome.reason,
                                 "Please report it with the output of ringbolt info."));
     }
     int64_t bytes = 0;
@@ -215,10 +238,12 @@ void CudnnAttention::run(const AttentionGraph& graph, const AttentionMemory& mem
   Plan& plan = state_->plan(graph);
   const Scratch workspace(state_->memory, plan.workspace_bytes);
   if (state_->zero_workspace) {
-    RINGBOLT_CUDA(cudaMemsetAsync(workspace.as<void>(), 0, static_cast<size_t>(plan.workspace_bytes), state_->stream));
+    RINGBOLT_CUDA(cudaMemsetAsync(workspace.as<void>(), 0,
+                                  static_cast<size_t>(plan.workspace_bytes), state_->stream));
   }
   std::unordered_map<int64_t, void*> pointers;
-  const auto bind = [&](TensorId id, const void* pointer) {  // cuDNN's pack of pointers is not const
+  const auto bind = [&](TensorId id,
+                        const void* pointer) {  // cuDNN's pack of pointers is not const
     if (pointer != nullptr) pointers[id] = const_cast<void*>(pointer);
   };
   bind(kQ, memory.q);
@@ -234,7 +259,8 @@ void CudnnAttention::run(const AttentionGraph& graph, const AttentionMemory& mem
     bind(kQueryLengths, memory.lengths);
     bind(kKeyLengths, memory.lengths + graph.batch);
   }
-  require_good(plan.graph->execute(state_->handle.get(), pointers, workspace.as<void>()), described(graph).c_str());
+  require_good(plan.graph->execute(state_->handle.get(), pointers, workspace.as<void>()),
+               described(graph).c_str());
 }
 
 std::string CudnnAttention::library() {
@@ -245,14 +271,16 @@ std::string CudnnAttention::library() {
 GraphReport examine_graph(const AttentionGraph& g, const DeviceDescription& device) {
   using Ending = GraphReport::Ending;
   auto properties = std::make_shared<fe::DeviceProperties>();
-  if (const auto error = properties->deserialize({device.json.begin(), device.json.end()}); error.is_bad()) {
+  if (const auto error = properties->deserialize({device.json.begin(), device.json.end()});
+      error.is_bad()) {
     return {Ending::refused, "", 0, "the device's description: " + error.err_msg};
   }
   std::unique_ptr<fe::graph::Graph> graph = make_graph(g, device.arch);
   graph->set_device_properties(properties);
   const Outcome outcome = make_plan(*graph, nullptr);
   GraphReport report{Ending::refused, "", 0, outcome.reason};
-  if (outcome.step == Outcome::Step::plans && outcome.reason.find("RUNTIME_PREREQUISITE_MISSING") != std::string::npos) {
+  if (outcome.step == Outcome::Step::plans &&
+      outcome.reason.find("RUNTIME_PREREQUISITE_MISSING") != std::string::npos) {
     report.ending = Ending::no_library;
   }
   if (outcome.step == Outcome::Step::build || outcome.step == Outcome::Step::done) {

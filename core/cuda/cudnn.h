@@ -1,9 +1,10 @@
 // Attention by cuDNN, through cudnn-frontend, which only cudnn.cpp includes.
 //
-// A graph is one of the two forms of core/cuda/attention_plan.h, forward or backward. Types are bf16 throughout: FLOAT
-// outputs are accepted on Hopper, but the same machine code then writes bf16. Log-sum-exps are f32 (batch, H, queries),
-// packed, natural logarithms. Operands may have strided rows; what backward writes, and the output it reads, are packed.
-// Each graph's plan is compiled at its first use, for the key below, and kept.
+// A graph is one of the two forms of core/cuda/attention_plan.h, forward or backward. Types are
+// bf16 throughout: FLOAT outputs are accepted on Hopper, but the same machine code then writes
+// bf16. Log-sum-exps are f32 (batch, H, queries), packed, natural logarithms. Operands may have
+// strided rows; what backward writes, and the output it reads, are packed. Each graph's plan is
+// compiled at its first use, for the key below, and kept.
 #pragma once
 
 #include <compare>
@@ -22,7 +23,8 @@ struct RowStrides {
   friend auto operator<=>(const RowStrides&, const RowStrides&) = default;
 };
 
-/// All that a plan depends on, but the device and the library's version, which do not change within a process.
+/// All that a plan depends on, but the device and the library's version, which do not change within
+/// a process.
 struct AttentionGraph {
   Direction direction = Direction::forward;
   int64_t batch = 1;
@@ -45,8 +47,8 @@ struct AttentionMemory {
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;
-  void* out = nullptr;    ///< forward: written; backward: read, packed (batch, queries, H, D)
-  float* stats = nullptr; ///< (batch, H, queries): written forward, read backward
+  void* out = nullptr;     ///< forward: written; backward: read, packed (batch, queries, H, D)
+  float* stats = nullptr;  ///< (batch, H, queries): written forward, read backward
   const void* dout = nullptr;
   void* dq = nullptr;  ///< packed (batch, queries, H, D)
   void* dk = nullptr;  ///< packed (batch, keys, K, D)
@@ -72,7 +74,8 @@ class CudnnAttention {
   std::unique_ptr<State> state_;
 };
 
-// --- without a device ---------------------------------------------------------------------------------------------------
+// --- without a device
+// ---------------------------------------------------------------------------------------------------
 
 /// A device that need not be there: its compute capability (90) and cuDNN's own JSON description.
 struct DeviceDescription {
@@ -83,7 +86,8 @@ struct DeviceDescription {
 struct GraphReport {
   enum class Ending {
     built,       ///< the plan was made
-    no_driver,   ///< the kernel was compiled, and could not be loaded for want of a driver: the graph is fine
+    no_driver,   ///< the kernel was compiled, and could not be loaded for want of a driver: the
+                 ///< graph is fine
     no_library,  ///< libcuda is not there or lacks symbols: nothing was learnt
     refused,
   };
@@ -93,7 +97,8 @@ struct GraphReport {
   std::string reason;  ///< cuDNN's, where it was not built
 };
 
-/// What making this graph's plan would give on such a device. The same code makes the plans of CudnnAttention.
+/// What making this graph's plan would give on such a device. The same code makes the plans of
+/// CudnnAttention.
 GraphReport examine_graph(const AttentionGraph& graph, const DeviceDescription& device);
 
 }  // namespace ringbolt::cuda

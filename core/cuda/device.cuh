@@ -50,17 +50,21 @@ Rows<const T> rows_of(ConstView x) {
 template <bool kConst>
 Operand operand(const BasicView<kConst>& x) {
   const int64_t bytes = size_of(x.dtype());
-  return {reinterpret_cast<uint64_t>(x.bytes()), x.rows() <= 1 ? 0 : x.row_stride() * bytes, static_cast<int>(bytes)};
+  return {reinterpret_cast<uint64_t>(x.bytes()), x.rows() <= 1 ? 0 : x.row_stride() * bytes,
+          static_cast<int>(bytes)};
 }
 
-/// Sums over the kLanes threads of an aligned group of a warp, the same bits in each. All 32 threads must call.
+/// Sums over the kLanes threads of an aligned group of a warp, the same bits in each. All 32
+/// threads must call.
 template <int kLanes = 32, class T>
 __device__ inline T lanes_sum(T x) {
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffU, x, offset);
+  for (int offset = kLanes / 2; offset > 0; offset /= 2)
+    x += __shfl_xor_sync(0xffffffffU, x, offset);
   return x;
 }
 
-/// The sum over a block of kThreads, in every thread; `shared` has room for a T a warp. Ends with shared free again.
+/// The sum over a block of kThreads, in every thread; `shared` has room for a T a warp. Ends with
+/// shared free again.
 template <class T>
 __device__ inline T block_sum(T x, T* shared) {
   x = lanes_sum(x);
@@ -111,13 +115,14 @@ __device__ inline void for_vectors(int64_t rows, int64_t row_elements, const Bod
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
   if (column >= row_elements) return;
   const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
-  for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows; row += step) {
+  for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows;
+       row += step) {
     body(row, column);
   }
 }
 
-/// Rows x row_elements of an operation without strides between rows are one long row. (A row too long for a grid is not:
-/// 2^31 blocks of 256 vectors are 2^39 elements.)
+/// Rows x row_elements of an operation without strides between rows are one long row. (A row too
+/// long for a grid is not: 2^31 blocks of 256 vectors are 2^39 elements.)
 struct FlatShape {
   int64_t rows;
   int64_t row_elements;

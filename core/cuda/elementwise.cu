@@ -63,7 +63,8 @@ __global__ void swiglu_backward_kernel(int64_t rows, int64_t n, Rows<const A> dy
     auto up = load<kWidth>(gate_up[row] + n + i);
     const auto g = load<kWidth>(dy[row] + i);
     for (int j = 0; j < kWidth; ++j) {
-      const auto gradient = formulas::swiglu_backward(to_float(gate.at[j]), to_float(up.at[j]), to_float(g.at[j]));
+      const auto gradient =
+          formulas::swiglu_backward(to_float(gate.at[j]), to_float(up.at[j]), to_float(g.at[j]));
       gate.at[j] = from_float<A>(gradient.first);
       up.at[j] = from_float<A>(gradient.second);
     }
@@ -84,10 +85,11 @@ struct RotaryArguments {
   float sign;
 };
 
-/// One row of the grid is one head of one token: rows = T N, n = D / 2 pairs, of which the first `pairs` turn; the others
-/// are only scaled.
+/// One row of the grid is one head of one token: rows = T N, n = D / 2 pairs, of which the first
+/// `pairs` turn; the others are only scaled.
 template <int kWidth, class A>
-__global__ void rotary_half_split_kernel(int64_t rows, int64_t n, int64_t heads, RotaryArguments<A> a) {
+__global__ void rotary_half_split_kernel(int64_t rows, int64_t n, int64_t heads,
+                                         RotaryArguments<A> a) {
   for_vectors<kWidth>(rows, n, [&](int64_t row, int64_t i) {
     const int64_t t = row / heads;
     A* head = a.x[t] + (row - t * heads) * a.head_dim;
@@ -99,7 +101,9 @@ __global__ void rotary_half_split_kernel(int64_t rows, int64_t n, int64_t heads,
     auto high = load<kWidth>(high_at);
     for (int j = 0; j < kWidth; ++j) {
       formulas::Pair turned{to_float(low.at[j]), to_float(high.at[j])};
-      if (turns) turned = formulas::rotate(turned.first, turned.second, a.cos[t][i + j], a.sign * a.sin[t][i + j]);
+      if (turns)
+        turned = formulas::rotate(turned.first, turned.second, a.cos[t][i + j],
+                                  a.sign * a.sin[t][i + j]);
       low.at[j] = from_float<A>(factor * turned.first);
       high.at[j] = from_float<A>(factor * turned.second);
     }
@@ -108,9 +112,11 @@ __global__ void rotary_half_split_kernel(int64_t rows, int64_t n, int64_t heads,
   });
 }
 
-/// As above, kWidth pairs of neighbours a thread; a single pair is not promised to be aligned to itself.
+/// As above, kWidth pairs of neighbours a thread; a single pair is not promised to be aligned to
+/// itself.
 template <int kWidth, class A>
-__global__ void rotary_interleaved_kernel(int64_t rows, int64_t n, int64_t heads, RotaryArguments<A> a) {
+__global__ void rotary_interleaved_kernel(int64_t rows, int64_t n, int64_t heads,
+                                          RotaryArguments<A> a) {
   for_vectors<kWidth>(rows, n, [&](int64_t row, int64_t i) {
     const int64_t t = row / heads;
     A* at = a.x[t] + (row - t * heads) * a.head_dim + 2 * i;
@@ -125,7 +131,8 @@ __global__ void rotary_interleaved_kernel(int64_t rows, int64_t n, int64_t heads
     for (int j = 0; j < kWidth; ++j) {
       formulas::Pair turned{to_float(x.at[2 * j]), to_float(x.at[2 * j + 1])};
       if (i + j < a.pairs) {
-        turned = formulas::rotate(turned.first, turned.second, a.cos[t][i + j], a.sign * a.sin[t][i + j]);
+        turned = formulas::rotate(turned.first, turned.second, a.cos[t][i + j],
+                                  a.sign * a.sin[t][i + j]);
       }
       x.at[2 * j] = from_float<A>(factor * turned.first);
       x.at[2 * j + 1] = from_float<A>(factor * turned.second);
@@ -140,13 +147,14 @@ __global__ void rotary_interleaved_kernel(int64_t rows, int64_t n, int64_t heads
 }
 
 struct AdamWArguments {
-  float learning_rate, beta1, beta2, epsilon, weight_decay, gradient_scale, correction1, correction2;
+  float learning_rate, beta1, beta2, epsilon, weight_decay, gradient_scale, correction1,
+      correction2;
 };
 
 /// `weight` is the master itself (A = float), or receives the rounded result.
 template <int kWidth, class A>
-__global__ void adamw_kernel(int64_t n, AdamWArguments a, const float* gradient, float* master, float* m, float* v,
-                             A* weight) {
+__global__ void adamw_kernel(int64_t n, AdamWArguments a, const float* gradient, float* master,
+                             float* m, float* v, A* weight) {
   for_vectors<kWidth>(1, n, [&](int64_t, int64_t i) {
     const auto g = load<kWidth>(gradient + i);
     auto masters = load<kWidth>(master + i);
@@ -154,8 +162,9 @@ __global__ void adamw_kernel(int64_t n, AdamWArguments a, const float* gradient,
     auto vs = load<kWidth>(v + i);
     Vector<A, kWidth> rounded;
     for (int j = 0; j < kWidth; ++j) {
-      const auto next = formulas::adamw({masters.at[j], ms.at[j], vs.at[j]}, g.at[j] * a.gradient_scale, a.learning_rate,
-                                        a.beta1, a.beta2, a.epsilon, a.weight_decay, a.correction1, a.correction2);
+      const auto next = formulas::adamw(
+          {masters.at[j], ms.at[j], vs.at[j]}, g.at[j] * a.gradient_scale, a.learning_rate, a.beta1,
+          a.beta2, a.epsilon, a.weight_decay, a.correction1, a.correction2);
       masters.at[j] = next.master;
       ms.at[j] = next.m;
       vs.at[j] = next.v;
@@ -164,7 +173,8 @@ __global__ void adamw_kernel(int64_t n, AdamWArguments a, const float* gradient,
     store<kWidth>(master + i, masters);
     store<kWidth>(m + i, ms);
     store<kWidth>(v + i, vs);
-    if (static_cast<void*>(weight) != static_cast<void*>(master)) store<kWidth>(weight + i, rounded);
+    if (static_cast<void*>(weight) != static_cast<void*>(master))
+      store<kWidth>(weight + i, rounded);
   });
 }
 
@@ -179,9 +189,11 @@ void copy_rows(cudaStream_t stream, ConstView x, View y) {
                                   cudaMemcpyDeviceToDevice, stream));
     return;
   }
-  const auto pitch = [](const auto& view) { return static_cast<size_t>(view.row_stride() * size_of(view.dtype())); };
-  RINGBOLT_CUDA(cudaMemcpy2DAsync(y.bytes(), pitch(y), x.bytes(), pitch(x), row_bytes, static_cast<size_t>(x.rows()),
-                                  cudaMemcpyDeviceToDevice, stream));
+  const auto pitch = [](const auto& view) {
+    return static_cast<size_t>(view.row_stride() * size_of(view.dtype()));
+  };
+  RINGBOLT_CUDA(cudaMemcpy2DAsync(y.bytes(), pitch(y), x.bytes(), pitch(x), row_bytes,
+                                  static_cast<size_t>(x.rows()), cudaMemcpyDeviceToDevice, stream));
 }
 
 }  // namespace
@@ -211,12 +223,13 @@ void add(cudaStream_t stream, ConstView x, View y) {
   if (x.empty()) return;
   const FlatShape s = flat_shape(x.rows(), x.row_elements(), x, y);
   with_activation(x.dtype(), [&]<class A>(A) {
-    with_width<A>(fits_vectors({operand(x), operand(y)}, s.row_elements, kFullWidth<A>), [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      const RowGrid grid = row_grid(s.rows, s.row_elements / kWidth);
-      add_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(s.rows, s.row_elements, rows_of<A>(x),
-                                                                             rows_of<float>(y));
-    });
+    with_width<A>(fits_vectors({operand(x), operand(y)}, s.row_elements, kFullWidth<A>),
+                  [&](auto width) {
+                    constexpr int kWidth = decltype(width)::value;
+                    const RowGrid grid = row_grid(s.rows, s.row_elements / kWidth);
+                    add_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+                        s.rows, s.row_elements, rows_of<A>(x), rows_of<float>(y));
+                  });
   });
   check_launch("add");
 }
@@ -226,29 +239,34 @@ void add_bias(cudaStream_t stream, ConstView bias, View y) {
   const RowGrid grid = row_grid(y.rows(), y.row_elements());
   with_activation(bias.dtype(), [&]<class Bias>(Bias) {
     with_activation(y.dtype(), [&]<class A>(A) {
-      add_bias_kernel<Bias, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(y.rows(), y.row_elements(),
-                                                                                bias.data<Bias>(), rows_of<A>(y));
+      add_bias_kernel<Bias, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+          y.rows(), y.row_elements(), bias.data<Bias>(), rows_of<A>(y));
     });
   });
   check_launch("add_bias");
 }
 
-void rotary(cudaStream_t stream, View x, ConstView cos, ConstView sin, RotaryPairing pairing, RotaryDirection direction,
-            std::optional<ConstView> scale) {
+void rotary(cudaStream_t stream, View x, ConstView cos, ConstView sin, RotaryPairing pairing,
+            RotaryDirection direction, std::optional<ConstView> scale) {
   if (x.empty()) return;
   const int64_t heads = x.dim(1);
   const int64_t head_dim = x.dim(2);
   const int64_t pairs = cos.row_elements();
   const int64_t rows = x.rows() * heads;
-  const int64_t turning = scale ? head_dim / 2 : pairs;  // what does not turn is touched only to be scaled
+  const int64_t turning =
+      scale ? head_dim / 2 : pairs;  // what does not turn is touched only to be scaled
   const bool interleaved = pairing == RotaryPairing::interleaved;
   with_activation(x.dtype(), [&]<class A>(A) {
-    const RotaryArguments<A> arguments{rows_of<A>(x), rows_of<float>(cos), rows_of<float>(sin),
-                                       scale ? scale->data<float>() : nullptr, head_dim, pairs,
+    const RotaryArguments<A> arguments{rows_of<A>(x),
+                                       rows_of<float>(cos),
+                                       rows_of<float>(sin),
+                                       scale ? scale->data<float>() : nullptr,
+                                       head_dim,
+                                       pairs,
                                        direction == RotaryDirection::forward ? 1.0F : -1.0F};
     const int pairs_of_vector = interleaved ? kFullWidth<A> / 2 : kFullWidth<A>;
-    const bool fits = fits_vectors({operand(x)}, head_dim, kFullWidth<A>) && turning % pairs_of_vector == 0 &&
-                      pairs % pairs_of_vector == 0;
+    const bool fits = fits_vectors({operand(x)}, head_dim, kFullWidth<A>) &&
+                      turning % pairs_of_vector == 0 && pairs % pairs_of_vector == 0;
     with_width<A>(fits, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       constexpr int kPairs = kWidth == 1 ? 1 : kWidth / 2;
@@ -272,8 +290,8 @@ void swiglu_forward(cudaStream_t stream, ConstView gate_up, View y) {
     with_width<A>(fits_vectors({operand(gate_up), operand(y)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(y.rows(), n / kWidth);
-      swiglu_forward_kernel<kWidth, A>
-          <<<blocks_of(grid), threads_of(grid), 0, stream>>>(y.rows(), n, rows_of<A>(gate_up), rows_of<A>(y));
+      swiglu_forward_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+          y.rows(), n, rows_of<A>(gate_up), rows_of<A>(y));
     });
   });
   check_launch("swiglu_forward");
@@ -286,31 +304,39 @@ void swiglu_backward(cudaStream_t stream, ConstView dy, View gate_up) {
     with_width<A>(fits_vectors({operand(gate_up), operand(dy)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(dy.rows(), n / kWidth);
-      swiglu_backward_kernel<kWidth, A>
-          <<<blocks_of(grid), threads_of(grid), 0, stream>>>(dy.rows(), n, rows_of<A>(dy), rows_of<A>(gate_up));
+      swiglu_backward_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+          dy.rows(), n, rows_of<A>(dy), rows_of<A>(gate_up));
     });
   });
   check_launch("swiglu_backward");
 }
 
-void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View master, View m, View v, View weight) {
+void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View master, View m,
+           View v, View weight) {
   if (master.empty()) return;
   const double t = static_cast<double>(step.step);
   const auto correction = [&](float beta) {
     return static_cast<float>(1 / (1 - std::pow(static_cast<double>(beta), t)));
   };
-  const AdamWArguments arguments{step.learning_rate, step.beta1,          step.beta2,
-                                 step.epsilon,       step.weight_decay,   step.gradient_scale,
-                                 correction(step.beta1), correction(step.beta2)};
+  const AdamWArguments arguments{step.learning_rate,
+                                 step.beta1,
+                                 step.beta2,
+                                 step.epsilon,
+                                 step.weight_decay,
+                                 step.gradient_scale,
+                                 correction(step.beta1),
+                                 correction(step.beta2)};
   const int64_t n = master.elements();
   with_activation(weight.dtype(), [&]<class A>(A) {
-    const bool fits = fits_vectors({operand(gradient), operand(master), operand(m), operand(v), operand(weight)}, n,
-                                   kFullWidth<float>);
+    const bool fits =
+        fits_vectors({operand(gradient), operand(master), operand(m), operand(v), operand(weight)},
+                     n, kFullWidth<float>);
     with_width<float>(fits, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(1, n / kWidth);
       adamw_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          n, arguments, gradient.data<float>(), master.data<float>(), m.data<float>(), v.data<float>(), weight.data<A>());
+          n, arguments, gradient.data<float>(), master.data<float>(), m.data<float>(),
+          v.data<float>(), weight.data<A>());
     });
   });
   check_launch("adamw");
@@ -318,12 +344,13 @@ void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View 
 
 void begin_attention(cudaStream_t stream, View out, View lse) {
   if (lse.empty()) return;
-  RINGBOLT_CUDA(cudaMemset2DAsync(out.bytes(), static_cast<size_t>(out.row_stride() * size_of(out.dtype())), 0,
+  RINGBOLT_CUDA(cudaMemset2DAsync(out.bytes(),
+                                  static_cast<size_t>(out.row_stride() * size_of(out.dtype())), 0,
                                   static_cast<size_t>(out.row_elements() * size_of(out.dtype())),
                                   static_cast<size_t>(out.rows()), stream));
   const RowGrid grid = row_grid(lse.rows(), lse.row_elements());
-  fill_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(lse.rows(), lse.row_elements(), rows_of<float>(lse),
-                                                               -std::numeric_limits<float>::infinity());
+  fill_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+      lse.rows(), lse.row_elements(), rows_of<float>(lse), -std::numeric_limits<float>::infinity());
   check_launch("begin_attention");
 }
 

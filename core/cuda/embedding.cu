@@ -1,5 +1,6 @@
-// The embedding table: rows out, gradients in. Sorting the tokens by id, and those of one id by their place, gives each row
-// of the gradient to one block, which adds in the order of the tokens: no atomics, the same bits every time.
+// The embedding table: rows out, gradients in. Sorting the tokens by id, and those of one id by
+// their place, gives each row of the gradient to one block, which adds in the order of the tokens:
+// no atomics, the same bits every time.
 #include <cub/device/device_radix_sort.cuh>
 
 #include "core/cuda/device.cuh"
@@ -9,7 +10,8 @@ namespace ringbolt::cuda {
 namespace {
 
 template <int kWidth, class A>
-__global__ void gather_kernel(int64_t rows, int64_t n, Rows<const A> table, const int32_t* ids, Rows<A> y) {
+__global__ void gather_kernel(int64_t rows, int64_t n, Rows<const A> table, const int32_t* ids,
+                              Rows<A> y) {
   for_vectors<kWidth>(rows, n, [&](int64_t row, int64_t i) {
     store<kWidth>(y[row] + i, load<kWidth>(table[ids[row]] + i));
   });
@@ -19,11 +21,11 @@ __global__ void count_up_kernel(int64_t n, int32_t* x) {
   for_vectors<1>(1, n, [&](int64_t, int64_t i) { x[i] = static_cast<int32_t>(i); });
 }
 
-/// `sorted` ids with their `tokens`. Block (x, y) has a piece of columns and the run of equal ids that begins at y; most
-/// blocks find that none begins there, and end.
+/// `sorted` ids with their `tokens`. Block (x, y) has a piece of columns and the run of equal ids
+/// that begins at y; most blocks find that none begins there, and end.
 template <int kWidth, class A>
-__global__ void scatter_kernel(int64_t tokens, int64_t n, const int32_t* sorted, const int32_t* token, Rows<const A> dy,
-                               Rows<float> dtable) {
+__global__ void scatter_kernel(int64_t tokens, int64_t n, const int32_t* sorted,
+                               const int32_t* token, Rows<const A> dy, Rows<float> dtable) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
   if (i >= n) return;
   for (int64_t first = blockIdx.y; first < tokens; first += gridDim.y) {
@@ -55,7 +57,8 @@ void embedding_forward(cudaStream_t stream, ConstView table, ConstView ids, View
   check_launch("embedding_forward");
 }
 
-void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView ids, View dtable) {
+void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView ids,
+                        View dtable) {
   if (dy.empty()) return;
   const int64_t tokens = dy.rows();
   const int64_t n = dy.row_elements();
@@ -67,9 +70,9 @@ void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, Const
   count_up_kernel<<<blocks_of(count), threads_of(count), 0, stream>>>(tokens, places.as<int32_t>());
   check_launch("embedding_backward");
   const auto sort = [&](void* temporary, size_t& size) {  // a radix sort is stable
-    RINGBOLT_CUDA(cub::DeviceRadixSort::SortPairs(temporary, size, ids.data<int32_t>(), sorted_ids.as<int32_t>(),
-                                                  places.as<int32_t>(), sorted_places.as<int32_t>(), tokens, 0, 31,
-                                                  stream));
+    RINGBOLT_CUDA(cub::DeviceRadixSort::SortPairs(
+        temporary, size, ids.data<int32_t>(), sorted_ids.as<int32_t>(), places.as<int32_t>(),
+        sorted_places.as<int32_t>(), tokens, 0, 31, stream));
   };
   size_t size = 0;
   sort(nullptr, size);
@@ -81,9 +84,9 @@ void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, Const
       const int threads = row_grid(1, n / kWidth).threads_x;
       const dim3 blocks(static_cast<unsigned>(ceil_divide(n / kWidth, threads)),
                         static_cast<unsigned>(tokens < kMostGridY ? tokens : kMostGridY));
-      scatter_kernel<kWidth, A><<<blocks, threads, 0, stream>>>(tokens, n, sorted_ids.as<int32_t>(),
-                                                               sorted_places.as<int32_t>(), rows_of<A>(dy),
-                                                               rows_of<float>(dtable));
+      scatter_kernel<kWidth, A><<<blocks, threads, 0, stream>>>(
+          tokens, n, sorted_ids.as<int32_t>(), sorted_places.as<int32_t>(), rows_of<A>(dy),
+          rows_of<float>(dtable));
     });
   });
   check_launch("embedding_backward");

@@ -1,5 +1,6 @@
-// How kernels cut their work: grids, vector widths, pieces of reductions. Apart from the launches, so that the CPU tests
-// prove that every element is met exactly once. All sizes are 64-bit; what CUDA limits is limited here.
+// How kernels cut their work: grids, vector widths, pieces of reductions. Apart from the launches,
+// so that the CPU tests prove that every element is met exactly once. All sizes are 64-bit; what
+// CUDA limits is limited here.
 #pragma once
 
 #include <cstdint>
@@ -23,20 +24,22 @@ struct Operand {
   int element_bytes;
 };
 
-/// Whether rows of `row_elements` may be read and written `vector` elements at a time in all operands: every vector then
-/// starts at a multiple of its size, or of 16 bytes where it is larger.
-constexpr bool fits_vectors(std::initializer_list<Operand> operands, int64_t row_elements, int vector) {
+/// Whether rows of `row_elements` may be read and written `vector` elements at a time in all
+/// operands: every vector then starts at a multiple of its size, or of 16 bytes where it is larger.
+constexpr bool fits_vectors(std::initializer_list<Operand> operands, int64_t row_elements,
+                            int vector) {
   if (row_elements % vector != 0) return false;
   for (const Operand& o : operands) {
     const int64_t bytes = static_cast<int64_t>(vector) * o.element_bytes;
     const int64_t access = bytes < kAccessBytes ? bytes : kAccessBytes;
-    if (o.address % static_cast<uint64_t>(access) != 0 || o.row_stride_bytes % access != 0) return false;
+    if (o.address % static_cast<uint64_t>(access) != 0 || o.row_stride_bytes % access != 0)
+      return false;
   }
   return true;
 }
 
-/// A grid over rows x vectors of a row. Thread (x, y) of block (bx, by) has vector bx * threads_x + x of the rows
-/// by * threads_y + y + i * blocks_y * threads_y for i = 0, 1, …
+/// A grid over rows x vectors of a row. Thread (x, y) of block (bx, by) has vector bx * threads_x +
+/// x of the rows by * threads_y + y + i * blocks_y * threads_y for i = 0, 1, …
 struct RowGrid {
   int threads_x;
   int threads_y;
@@ -52,8 +55,8 @@ constexpr RowGrid row_grid(int64_t rows, int64_t vectors) {
   return {x, y, ceil_divide(vectors, x), blocks_y < kMostGridY ? blocks_y : kMostGridY};
 }
 
-/// Rows cut into at most `most` pieces of equal size (but the last), by the rows alone: sums over pieces have the same
-/// bits on every device.
+/// Rows cut into at most `most` pieces of equal size (but the last), by the rows alone: sums over
+/// pieces have the same bits on every device.
 struct RowPieces {
   int64_t rows_of_piece;
   int64_t pieces;
@@ -65,7 +68,8 @@ constexpr RowPieces row_pieces(int64_t rows, int64_t most) {
   return {each, ceil_divide(rows, each)};
 }
 
-/// How a block of kThreads holds one row in registers: chunks of kThreads vectors. 0: it does not, and reads it again.
+/// How a block of kThreads holds one row in registers: chunks of kThreads vectors. 0: it does not,
+/// and reads it again.
 constexpr int row_chunks(int64_t vectors) {
   for (int chunks = 1; chunks <= 8; chunks *= 2) {
     if (vectors <= static_cast<int64_t>(chunks) * kThreads) return chunks;

@@ -10,8 +10,8 @@ namespace {
 constexpr int kWarps = kThreads / 32;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// What a thread, a warp, a block knows of a row so far: its maximum, where that is first, and the sum of
-/// e^(logit - maximum). Equal maxima: the smaller index wins, as in core/backend/backend.h.
+/// What a thread, a warp, a block knows of a row so far: its maximum, where that is first, and the
+/// sum of e^(logit - maximum). Equal maxima: the smaller index wins, as in core/backend/backend.h.
 struct RowState {
   float maximum;
   int first;
@@ -24,12 +24,14 @@ __device__ inline RowState join(RowState a, RowState b) {
   const bool keep_a = a.maximum > b.maximum || (a.maximum == b.maximum && a.first < b.first);
   const RowState& high = keep_a ? a : b;
   const RowState& low = keep_a ? b : a;
-  return {high.maximum, high.first, high.sum + low.sum * formulas::exp_f32(low.maximum - high.maximum)};
+  return {high.maximum, high.first,
+          high.sum + low.sum * formulas::exp_f32(low.maximum - high.maximum)};
 }
 
 __device__ inline RowState lanes_join(RowState s) {
   for (int offset = 16; offset > 0; offset /= 2) {
-    const RowState other{__shfl_xor_sync(0xffffffffU, s.maximum, offset), __shfl_xor_sync(0xffffffffU, s.first, offset),
+    const RowState other{__shfl_xor_sync(0xffffffffU, s.maximum, offset),
+                         __shfl_xor_sync(0xffffffffU, s.first, offset),
                          __shfl_xor_sync(0xffffffffU, s.sum, offset)};
     s = join(s, other);
   }
@@ -64,7 +66,9 @@ __device__ inline RowState read_row(const float* logits, int64_t vocab) {
     const auto x = load<kWidth>(logits + i);
     for (int j = 0; j < kWidth; ++j) {
       if (x.at[j] > state.maximum) {
-        state.sum = state.maximum == kMinusInfinity ? 0.0F : state.sum * formulas::exp_f32(state.maximum - x.at[j]);
+        state.sum = state.maximum == kMinusInfinity
+                        ? 0.0F
+                        : state.sum * formulas::exp_f32(state.maximum - x.at[j]);
         state.maximum = x.at[j];
         state.first = static_cast<int>(i) + j;
       }
@@ -118,20 +122,24 @@ constexpr int64_t kSquarePieces = 1024;
 
 /// partial (pieces) = sums of squares of runs of `each` elements.
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) squares_kernel(int64_t n, int64_t each, const float* x, double* partial) {
+__global__ void __launch_bounds__(kThreads)
+    squares_kernel(int64_t n, int64_t each, const float* x, double* partial) {
   __shared__ double shared[kWarps];
   const int64_t begin = blockIdx.x * each;
   const int64_t end = begin + each < n ? begin + each : n;
   double sum = 0;
-  for (int64_t i = begin + int64_t{threadIdx.x} * kWidth; i < end; i += int64_t{kThreads} * kWidth) {
+  for (int64_t i = begin + int64_t{threadIdx.x} * kWidth; i < end;
+       i += int64_t{kThreads} * kWidth) {
     const auto v = load<kWidth>(x + i);
-    for (int j = 0; j < kWidth; ++j) sum += static_cast<double>(v.at[j]) * static_cast<double>(v.at[j]);
+    for (int j = 0; j < kWidth; ++j)
+      sum += static_cast<double>(v.at[j]) * static_cast<double>(v.at[j]);
   }
   sum = block_sum(sum, shared);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kThreads) add_doubles_kernel(int64_t n, const double* partial, double* result) {
+__global__ void __launch_bounds__(kThreads)
+    add_doubles_kernel(int64_t n, const double* partial, double* result) {
   __shared__ double shared[kWarps];
   double sum = 0;
   for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += partial[i];
@@ -146,21 +154,25 @@ void cross_entropy(cudaStream_t stream, const CrossEntropyViews& views, float gr
   const int64_t vocab = views.logits.row_elements();
   const bool with_gradient = !views.gradient.empty();
   const auto rows = static_cast<unsigned>(views.logits.rows());
-  with_activation(with_gradient ? views.gradient.dtype() : DType::f32, [&]<class Gradient>(Gradient) {
-    const Rows<Gradient> gradient = with_gradient ? rows_of<Gradient>(views.gradient) : Rows<Gradient>{nullptr, 0};
-    const CrossEntropy<Gradient> arguments{vocab,
-                                           rows_of<float>(views.logits),
-                                           views.targets.data<int32_t>(),
-                                           views.losses.data<float>(),
-                                           views.hits.data<int32_t>(),
-                                           gradient,
-                                           gradient_scale};
-    const bool fits = fits_vectors({operand(views.logits)}, vocab, kFullWidth<float>) &&
-                      (!with_gradient || fits_vectors({operand(views.gradient)}, vocab, kFullWidth<float>));
-    with_width<float>(fits, [&](auto width) {
-      cross_entropy_kernel<decltype(width)::value, Gradient><<<rows, kThreads, 0, stream>>>(arguments);
-    });
-  });
+  with_activation(
+      with_gradient ? views.gradient.dtype() : DType::f32, [&]<class Gradient>(Gradient) {
+        const Rows<Gradient> gradient =
+            with_gradient ? rows_of<Gradient>(views.gradient) : Rows<Gradient>{nullptr, 0};
+        const CrossEntropy<Gradient> arguments{vocab,
+                                               rows_of<float>(views.logits),
+                                               views.targets.data<int32_t>(),
+                                               views.losses.data<float>(),
+                                               views.hits.data<int32_t>(),
+                                               gradient,
+                                               gradient_scale};
+        const bool fits =
+            fits_vectors({operand(views.logits)}, vocab, kFullWidth<float>) &&
+            (!with_gradient || fits_vectors({operand(views.gradient)}, vocab, kFullWidth<float>));
+        with_width<float>(fits, [&](auto width) {
+          cross_entropy_kernel<decltype(width)::value, Gradient>
+              <<<rows, kThreads, 0, stream>>>(arguments);
+        });
+      });
   check_launch("cross_entropy");
 }
 
@@ -172,8 +184,9 @@ void sum_of_squares(cudaStream_t stream, Memory& memory, ConstView x, double* re
   const Scratch partial(memory, pieces * static_cast<int64_t>(sizeof(double)));
   if (n > 0) {
     with_width<float>(fits_vectors({operand(x)}, n, kFullWidth<float>), [&](auto width) {
-      squares_kernel<decltype(width)::value><<<static_cast<unsigned>(pieces), kThreads, 0, stream>>>(
-          n, each, x.data<float>(), partial.as<double>());
+      squares_kernel<decltype(width)::value>
+          <<<static_cast<unsigned>(pieces), kThreads, 0, stream>>>(n, each, x.data<float>(),
+                                                                   partial.as<double>());
     });
     check_launch("sum_of_squares");
   }

@@ -1,8 +1,9 @@
-// A row-major product written down as cuBLASLt wants it. Apart from the library, so that the CPU tests prove the algebra.
+// A row-major product written down as cuBLASLt wants it. Apart from the library, so that the CPU
+// tests prove the algebra.
 //
-// cuBLASLt is column-major, and a row-major matrix is its transpose seen column-major with the same stride. So
-// C (M, N) = op(A) op(B) becomes C^T (N, M) = op(B)^T op(A)^T: the operands change places, and each is transposed in
-// cuBLASLt's eyes exactly when it is in ours.
+// cuBLASLt is column-major, and a row-major matrix is its transpose seen column-major with the same
+// stride. So C (M, N) = op(A) op(B) becomes C^T (N, M) = op(B)^T op(A)^T: the operands change
+// places, and each is transposed in cuBLASLt's eyes exactly when it is in ours.
 #pragma once
 
 #include <cstdint>
@@ -38,11 +39,13 @@ struct MatmulProblem {
     return std::tuple_cat(left.key(), right.key(), result.key(),
                           std::make_tuple(transpose_left, transpose_right, update, bias));
   }
-  friend bool operator<(const MatmulProblem& x, const MatmulProblem& y) { return x.key() < y.key(); }
+  friend bool operator<(const MatmulProblem& x, const MatmulProblem& y) {
+    return x.key() < y.key();
+  }
 };
 
 /// Throws: std::logic_error where shapes or types do not go together.
-MatmulProblem matmul_problem(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, ConstView c,
-                             Update update, std::optional<ConstView> bias);
+MatmulProblem matmul_problem(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b,
+                             ConstView c, Update update, std::optional<ConstView> bias);
 
 }  // namespace ringbolt::cuda

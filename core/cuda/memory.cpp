@@ -27,9 +27,10 @@ namespace {
   size_t free = 0;
   size_t total = 0;
   static_cast<void>(cudaMemGetInfo(&free, &total));
-  throw DeviceError(message(concat("cannot allocate ", bytes >> 20, " MiB on the GPU"),
-                            concat(free >> 20, " of its ", total >> 20, " MiB are free"),
-                            "Try a shorter context, a smaller batch, --recompute block or more ranks."));
+  throw DeviceError(
+      message(concat("cannot allocate ", bytes >> 20, " MiB on the GPU"),
+              concat(free >> 20, " of its ", total >> 20, " MiB are free"),
+              "Try a shorter context, a smaller batch, --recompute block or more ranks."));
 }
 
 }  // namespace
@@ -37,7 +38,8 @@ namespace {
 Memory::Memory(int device, cudaStream_t stream) : state_(std::make_shared<State>()) {
   state_->stream = stream;
   RINGBOLT_CUDA(cudaDeviceGetDefaultMemPool(&state_->pool, device));
-  uint64_t keep = std::numeric_limits<uint64_t>::max();  // what a step freed, the next step takes again
+  uint64_t keep =
+      std::numeric_limits<uint64_t>::max();  // what a step freed, the next step takes again
   RINGBOLT_CUDA(cudaMemPoolSetAttribute(state_->pool, cudaMemPoolAttrReleaseThreshold, &keep));
 }
 

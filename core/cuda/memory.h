@@ -1,5 +1,5 @@
-// Memory of one device, ordered on one stream: a freed block serves the next allocation without the host or the device
-// waiting, because both happen in the stream's order.
+// Memory of one device, ordered on one stream: a freed block serves the next allocation without the
+// host or the device waiting, because both happen in the stream's order.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,8 @@ namespace ringbolt::cuda {
 
 class Memory {
  public:
-  /// Blocks come from the device's own pool, which keeps what was freed. `stream` must outlive every block.
+  /// Blocks come from the device's own pool, which keeps what was freed. `stream` must outlive
+  /// every block.
   Memory(int device, cudaStream_t stream);
 
   /// Uninitialised, aligned to 256 bytes; counted. Throws: DeviceError when the device has no more.
@@ -26,7 +27,8 @@ class Memory {
   std::shared_ptr<State> state_;
 };
 
-/// Memory that one operation needs for itself: uninitialised, released in the stream's order at the end of the scope.
+/// Memory that one operation needs for itself: uninitialised, released in the stream's order at the
+/// end of the scope.
 class Scratch {
  public:
   Scratch(Memory& memory, int64_t bytes) : block_(memory.allocate(bytes)) {}

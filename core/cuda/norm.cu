@@ -1,4 +1,5 @@
-// Operations that add up along rows (a block or a part of a warp a row) or down columns (pieces of rows, then the pieces).
+// Operations that add up along rows (a block or a part of a warp a row) or down columns (pieces of
+// rows, then the pieces).
 #include "core/cuda/device.cuh"
 #include "core/cuda/rowwise.h"
 
@@ -15,18 +16,22 @@ __device__ inline int64_t element_of(int chunk) {
   return (static_cast<int64_t>(chunk) * kThreads + threadIdx.x) * kWidth;
 }
 
-// --- RMSNorm ------------------------------------------------------------------------------------------------------------
+// --- RMSNorm
+// ------------------------------------------------------------------------------------------------------------
 
-/// One block a row, which it holds in registers between the two uses; kChunks 0 reads a longer row twice.
+/// One block a row, which it holds in registers between the two uses; kChunks 0 reads a longer row
+/// twice.
 template <int kWidth, int kChunks, class A>
 __global__ void __launch_bounds__(kThreads)
-    rms_norm_forward_kernel(int64_t n, Rows<const A> x, const A* weight, float epsilon, Rows<A> y, float* rstd) {
+    rms_norm_forward_kernel(int64_t n, Rows<const A> x, const A* weight, float epsilon, Rows<A> y,
+                            float* rstd) {
   __shared__ float shared[kWarps];
   const int64_t row = blockIdx.x;
   const A* from = x[row];
   Vector<A, kWidth> held[kChunks == 0 ? 1 : kChunks];
   float squares = 0;
-  const int chunks = kChunks == 0 ? static_cast<int>(ceil_divide(n, int64_t{kThreads} * kWidth)) : kChunks;
+  const int chunks =
+      kChunks == 0 ? static_cast<int>(ceil_divide(n, int64_t{kThreads} * kWidth)) : kChunks;
 #pragma unroll
   for (int c = 0; c < chunks; ++c) {
     const int64_t i = element_of<kWidth>(c);
@@ -44,7 +49,8 @@ __global__ void __launch_bounds__(kThreads)
     const auto vector = kChunks == 0 ? load<kWidth>(from + i) : held[kChunks == 0 ? 0 : c];
     const auto w = load<kWidth>(weight + i);
     Vector<A, kWidth> out;
-    for (int j = 0; j < kWidth; ++j) out.at[j] = from_float<A>(to_float(vector.at[j]) * r * to_float(w.at[j]));
+    for (int j = 0; j < kWidth; ++j)
+      out.at[j] = from_float<A>(to_float(vector.at[j]) * r * to_float(w.at[j]));
     store<kWidth>(y[row] + i, out);
   }
 }
@@ -62,7 +68,8 @@ struct NormBackward {
   float* partial;  ///< (pieces, n): each block's share of dweight
 };
 
-/// One block a piece of rows. Each thread keeps its own columns: their weights, and their sums of dweight.
+/// One block a piece of rows. Each thread keeps its own columns: their weights, and their sums of
+/// dweight.
 template <int kWidth, int kChunks, class A>
 __global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(NormBackward<A> a) {
   __shared__ float shared[kWarps];
@@ -81,7 +88,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(NormBackwar
       dy[c] = load<kWidth>(a.dy[row] + i);
       x[c] = load<kWidth>(a.x[row] + i);
       const auto w = load<kWidth>(a.weight + i);
-      for (int j = 0; j < kWidth; ++j) sum += to_float(dy[c].at[j]) * to_float(w.at[j]) * to_float(x[c].at[j]);
+      for (int j = 0; j < kWidth; ++j)
+        sum += to_float(dy[c].at[j]) * to_float(w.at[j]) * to_float(x[c].at[j]);
     }
     const float projection = block_sum(sum, shared) * r / static_cast<float>(a.n);
 #pragma unroll
@@ -94,7 +102,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(NormBackwar
         const float g = to_float(dy[c].at[j]);
         const float xj = to_float(x[c].at[j]);
         dweight[c][j] += g * xj * r;
-        dx.at[j] = from_float<A>(to_float(dx.at[j]) + formulas::rms_norm_backward(g, xj, to_float(w.at[j]), r, projection));
+        dx.at[j] = from_float<A>(to_float(dx.at[j]) + formulas::rms_norm_backward(
+                                                          g, xj, to_float(w.at[j]), r, projection));
       }
       store<kWidth>(a.dx[row] + i, dx);
     }
@@ -127,16 +136,20 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_long_kernel(NormBa
       const float xi = to_float(a.x[row][i]);
       A* dx = a.dx[row] + i;
       partial[i] += g * xi * r;
-      *dx = from_float<A>(to_float(*dx) + formulas::rms_norm_backward(g, xi, to_float(a.weight[i]), r, projection));
+      *dx = from_float<A>(to_float(*dx) +
+                          formulas::rms_norm_backward(g, xi, to_float(a.weight[i]), r, projection));
     }
   }
 }
 
-// --- sums of columns ----------------------------------------------------------------------------------------------------
+// --- sums of columns
+// ----------------------------------------------------------------------------------------------------
 
-/// partial (pieces, n) = column sums of each piece of rows; a thread has kWidth columns of one piece.
+/// partial (pieces, n) = column sums of each piece of rows; a thread has kWidth columns of one
+/// piece.
 template <int kWidth, class A>
-__global__ void column_pieces_kernel(int64_t rows, int64_t n, int64_t rows_of_piece, Rows<const A> x, float* partial) {
+__global__ void column_pieces_kernel(int64_t rows, int64_t n, int64_t rows_of_piece,
+                                     Rows<const A> x, float* partial) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
   if (i >= n) return;
   const int64_t begin = blockIdx.y * rows_of_piece;
@@ -149,8 +162,10 @@ __global__ void column_pieces_kernel(int64_t rows, int64_t n, int64_t rows_of_pi
   for (int j = 0; j < kWidth; ++j) partial[blockIdx.y * n + i + j] = sum[j];
 }
 
-/// total (n) += the pieces' sums. A block has 32 columns; its warps share the pieces, and are added in order.
-__global__ void __launch_bounds__(kThreads) add_pieces_kernel(int64_t pieces, int64_t n, const float* partial, float* total) {
+/// total (n) += the pieces' sums. A block has 32 columns; its warps share the pieces, and are added
+/// in order.
+__global__ void __launch_bounds__(kThreads)
+    add_pieces_kernel(int64_t pieces, int64_t n, const float* partial, float* total) {
   __shared__ float shared[kWarps][32];
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -166,17 +181,20 @@ __global__ void __launch_bounds__(kThreads) add_pieces_kernel(int64_t pieces, in
   total[column] += sum;
 }
 
-void add_pieces(cudaStream_t stream, int64_t pieces, int64_t n, const float* partial, float* total) {
-  add_pieces_kernel<<<static_cast<unsigned>(ceil_divide(n, 32)), kThreads, 0, stream>>>(pieces, n, partial, total);
+void add_pieces(cudaStream_t stream, int64_t pieces, int64_t n, const float* partial,
+                float* total) {
+  add_pieces_kernel<<<static_cast<unsigned>(ceil_divide(n, 32)), kThreads, 0, stream>>>(
+      pieces, n, partial, total);
   check_launch("add_pieces");
 }
 
-// --- delta --------------------------------------------------------------------------------------------------------------
+// --- delta
+// --------------------------------------------------------------------------------------------------------------
 
 /// kLanes threads a head of a token.
 template <int kWidth, int kLanes, class A>
-__global__ void delta_kernel(int64_t rows, int64_t heads, int64_t head_dim, Rows<const A> dout, Rows<const A> out,
-                             Rows<float> delta) {
+__global__ void delta_kernel(int64_t rows, int64_t heads, int64_t head_dim, Rows<const A> dout,
+                             Rows<const A> out, Rows<float> delta) {
   constexpr int kRows = kThreads / kLanes;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kRows + threadIdx.x / kLanes;
   const int64_t t = row / heads;
@@ -193,51 +211,64 @@ __global__ void delta_kernel(int64_t rows, int64_t heads, int64_t head_dim, Rows
   if (row < rows && threadIdx.x % kLanes == 0) delta[t][h] = sum;
 }
 
-/// body(Constant<chunks>) for 1, 2, 4 or 8.
-template <class Body>
+/// body(Constant<chunks>) for 1, 2, 4 or 8; rows that are not aligned, which no model has, share
+/// the largest.
+template <int kWidth, class Body>
 void with_chunks(int chunks, const Body& body) {
-  if (chunks == 1) return body(Constant<1>{});
-  if (chunks == 2) return body(Constant<2>{});
-  if (chunks == 4) return body(Constant<4>{});
+  if constexpr (kWidth > 1) {
+    if (chunks == 1) return body(Constant<1>{});
+    if (chunks == 2) return body(Constant<2>{});
+    if (chunks == 4) return body(Constant<4>{});
+  }
   body(Constant<8>{});
 }
 
 }  // namespace
 
-void rms_norm_forward(cudaStream_t stream, ConstView x, ConstView weight, float epsilon, View y, View rstd) {
+void rms_norm_forward(cudaStream_t stream, ConstView x, ConstView weight, float epsilon, View y,
+                      View rstd) {
   if (x.empty()) return;
   const int64_t n = x.row_elements();
   const auto rows = static_cast<unsigned>(x.rows());
   with_activation(x.dtype(), [&]<class A>(A) {
-    with_width<A>(fits_vectors({operand(x), operand(weight), operand(y)}, n, kFullWidth<A>), [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      const auto launch = [&](auto chunks) {
-        rms_norm_forward_kernel<kWidth, decltype(chunks)::value, A><<<rows, kThreads, 0, stream>>>(
-            n, rows_of<A>(x), weight.data<A>(), epsilon, rows_of<A>(y), rstd.data<float>());
-      };
-      const int chunks = row_chunks(n / kWidth);
-      if (chunks == 0) {
-        launch(Constant<0>{});
-      } else {
-        with_chunks(chunks, launch);
-      }
-    });
+    with_width<A>(
+        fits_vectors({operand(x), operand(weight), operand(y)}, n, kFullWidth<A>), [&](auto width) {
+          constexpr int kWidth = decltype(width)::value;
+          const auto launch = [&](auto chunks) {
+            rms_norm_forward_kernel<kWidth, decltype(chunks)::value, A>
+                <<<rows, kThreads, 0, stream>>>(n, rows_of<A>(x), weight.data<A>(), epsilon,
+                                                rows_of<A>(y), rstd.data<float>());
+          };
+          const int chunks = row_chunks(n / kWidth);
+          if (chunks == 0) {
+            launch(Constant<0>{});
+          } else {
+            with_chunks<kWidth>(chunks, launch);
+          }
+        });
   });
   check_launch("rms_norm_forward");
 }
 
-void rms_norm_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView x, ConstView weight, ConstView rstd,
-                       View dx, View dweight) {
+void rms_norm_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView x,
+                       ConstView weight, ConstView rstd, View dx, View dweight) {
   if (x.empty()) return;
   const int64_t n = x.row_elements();
   const RowPieces pieces = row_pieces(x.rows(), kColumnPieces);
   const Scratch partial(memory, pieces.pieces * n * static_cast<int64_t>(sizeof(float)));
   const auto blocks = static_cast<unsigned>(pieces.pieces);
   with_activation(x.dtype(), [&]<class A>(A) {
-    const NormBackward<A> arguments{x.rows(),      n,           pieces.rows_of_piece,
-                                    rows_of<A>(dy), rows_of<A>(x), weight.data<A>(),
-                                    rstd.data<float>(), rows_of<A>(dx), partial.as<float>()};
-    const bool fits = fits_vectors({operand(dy), operand(x), operand(weight), operand(dx)}, n, kFullWidth<A>);
+    const NormBackward<A> arguments{x.rows(),
+                                    n,
+                                    pieces.rows_of_piece,
+                                    rows_of<A>(dy),
+                                    rows_of<A>(x),
+                                    weight.data<A>(),
+                                    rstd.data<float>(),
+                                    rows_of<A>(dx),
+                                    partial.as<float>()};
+    const bool fits =
+        fits_vectors({operand(dy), operand(x), operand(weight), operand(dx)}, n, kFullWidth<A>);
     with_width<A>(fits, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const int chunks = row_chunks(n / kWidth);
@@ -245,8 +276,9 @@ void rms_norm_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstV
         rms_norm_backward_long_kernel<A><<<blocks, kThreads, 0, stream>>>(arguments);
         return;
       }
-      with_chunks(chunks, [&](auto held) {
-        rms_norm_backward_kernel<kWidth, decltype(held)::value, A><<<blocks, kThreads, 0, stream>>>(arguments);
+      with_chunks<kWidth>(chunks, [&](auto held) {
+        rms_norm_backward_kernel<kWidth, decltype(held)::value, A>
+            <<<blocks, kThreads, 0, stream>>>(arguments);
       });
     });
   });
@@ -262,9 +294,10 @@ void bias_backward(cudaStream_t stream, Memory& memory, ConstView dy, View dbias
   with_activation(dy.dtype(), [&]<class A>(A) {
     with_width<A>(fits_vectors({operand(dy)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      const dim3 blocks(static_cast<unsigned>(ceil_divide(n / kWidth, kThreads)), static_cast<unsigned>(pieces.pieces));
-      column_pieces_kernel<kWidth, A><<<blocks, kThreads, 0, stream>>>(dy.rows(), n, pieces.rows_of_piece,
-                                                                      rows_of<A>(dy), partial.as<float>());
+      const dim3 blocks(static_cast<unsigned>(ceil_divide(n / kWidth, kThreads)),
+                        static_cast<unsigned>(pieces.pieces));
+      column_pieces_kernel<kWidth, A><<<blocks, kThreads, 0, stream>>>(
+          dy.rows(), n, pieces.rows_of_piece, rows_of<A>(dy), partial.as<float>());
     });
   });
   check_launch("bias_backward");
@@ -277,20 +310,21 @@ void attention_delta(cudaStream_t stream, ConstView dout, ConstView out, View de
   const int64_t head_dim = dout.dim(2);
   const int64_t rows = dout.rows() * heads;
   with_activation(dout.dtype(), [&]<class A>(A) {
-    with_width<A>(fits_vectors({operand(dout), operand(out)}, head_dim, kFullWidth<A>), [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      const auto launch = [&](auto lanes) {
-        constexpr int kLanes = decltype(lanes)::value;
-        const auto blocks = static_cast<unsigned>(ceil_divide(rows, kThreads / kLanes));
-        delta_kernel<kWidth, kLanes, A><<<blocks, kThreads, 0, stream>>>(rows, heads, head_dim, rows_of<A>(dout),
-                                                                        rows_of<A>(out), rows_of<float>(delta));
-      };
-      if (row_lanes(head_dim / kWidth) <= 16) {
-        launch(Constant<16>{});  // D 128 in bf16, D 64 in f32
-      } else {
-        launch(Constant<32>{});
-      }
-    });
+    with_width<A>(
+        fits_vectors({operand(dout), operand(out)}, head_dim, kFullWidth<A>), [&](auto width) {
+          constexpr int kWidth = decltype(width)::value;
+          const auto launch = [&](auto lanes) {
+            constexpr int kLanes = decltype(lanes)::value;
+            const auto blocks = static_cast<unsigned>(ceil_divide(rows, kThreads / kLanes));
+            delta_kernel<kWidth, kLanes, A><<<blocks, kThreads, 0, stream>>>(
+                rows, heads, head_dim, rows_of<A>(dout), rows_of<A>(out), rows_of<float>(delta));
+          };
+          if (kWidth > 1 && row_lanes(head_dim / kWidth) <= 16) {
+            launch(Constant<16>{});  // D 128 in bf16, D 64 in f32
+          } else {
+            launch(Constant<32>{});
+          }
+        });
   });
   check_launch("attention_delta");
 }

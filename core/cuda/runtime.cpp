@@ -13,7 +13,8 @@ namespace ringbolt::cuda {
 namespace {
 
 std::string described(cudaError_t status) {
-  return concat(cudaGetErrorName(status), ", code ", static_cast<int>(status), ": ", cudaGetErrorString(status));
+  return concat(cudaGetErrorName(status), ", code ", static_cast<int>(status), ": ",
+                cudaGetErrorString(status));
 }
 
 [[noreturn]] void throw_no_gpu(cudaError_t status) {
@@ -30,18 +31,23 @@ void check(cudaError_t status, const char* call) {
     case Severity::no_gpu:
       throw_no_gpu(status);
     case Severity::out_of_memory:
-      throw DeviceError(message("the GPU has no more memory", concat(described(status), ", in ", call),
+      throw DeviceError(message("the GPU has no more memory",
+                                concat(described(status), ", in ", call),
                                 "Try a shorter context, a smaller batch or --recompute block."));
     case Severity::sticky:
-      std::fprintf(stderr, "ringbolt: a GPU kernel failed (%s, seen in %s). The process ends: nothing it holds on the "
-                   "device can be trusted.\n", described(status).c_str(), call);
+      std::fprintf(stderr,
+                   "ringbolt: a GPU kernel failed (%s, seen in %s). The process ends: nothing it "
+                   "holds on the "
+                   "device can be trusted.\n",
+                   described(status).c_str(), call);
       std::fflush(nullptr);
       std::_Exit(EXIT_FAILURE);
     case Severity::call:
       break;
   }
-  throw DeviceError(message(concat("a CUDA call failed: ", call), described(status),
-                            "This is a defect of Ringbolt or of the driver; please report it with the command line."));
+  throw DeviceError(message(
+      concat("a CUDA call failed: ", call), described(status),
+      "This is a defect of Ringbolt or of the driver; please report it with the command line."));
 }
 
 void check_quietly(cudaError_t status, const char* call) noexcept {
@@ -69,7 +75,8 @@ DeviceFacts open_device(int device) {
   if (status == cudaSuccess && count == 0) throw_no_gpu(cudaErrorNoDevice);
   RINGBOLT_CUDA(status);
   if (device < 0 || device >= count) {
-    throw DeviceError(message(concat("there is no GPU number ", device), concat("this process sees ", count),
+    throw DeviceError(message(concat("there is no GPU number ", device),
+                              concat("this process sees ", count),
                               "Numbers start at 0; CUDA_VISIBLE_DEVICES chooses which are seen."));
   }
   RINGBOLT_CUDA(cudaSetDevice(device));
@@ -92,14 +99,14 @@ HostBuffer::HostBuffer(size_t bytes) : bytes_(bytes) {
     return;
   }
   static_cast<void>(cudaGetLastError());
-  data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64}));
+  data_ = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}));
 }
 
 HostBuffer::~HostBuffer() {
   if (pinned_) {
     check_quietly(cudaFreeHost(data_), "freeing pinned memory");
   } else {
-    ::operator delete(data_, std::align_val_t{64});
+    ::operator delete (data_, std::align_val_t{64});
   }
 }
 

@@ -8,10 +8,12 @@
 
 namespace ringbolt::cuda {
 
-/// Does nothing for cudaSuccess. Throws: DeviceError with the text of the call and of the error. A sticky error
-/// (core/cuda/status.h) ends the process instead, after one line: no result of it could be trusted.
+/// Does nothing for cudaSuccess. Throws: DeviceError with the text of the call and of the error. A
+/// sticky error (core/cuda/status.h) ends the process instead, after one line: no result of it
+/// could be trusted.
 void check(cudaError_t status, const char* call);
-/// For destructors: prints instead of throwing. An error of a runtime that already shuts down is none.
+/// For destructors: prints instead of throwing. An error of a runtime that already shuts down is
+/// none.
 void check_quietly(cudaError_t status, const char* call) noexcept;
 
 /// The error of launches since the last check.
@@ -42,10 +44,12 @@ struct DeviceFacts {
   size_t memory_bytes;
 };
 
-/// Makes `device` the current one. Throws: DeviceError where there is no GPU or none with this number.
+/// Makes `device` the current one. Throws: DeviceError where there is no GPU or none with this
+/// number.
 DeviceFacts open_device(int device);
 
-/// Host memory that the device reads without a copy in between; ordinary memory where there is none to have.
+/// Host memory that the device reads without a copy in between; ordinary memory where there is none
+/// to have.
 class HostBuffer {
  public:
   explicit HostBuffer(size_t bytes);

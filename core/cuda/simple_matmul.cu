@@ -1,4 +1,5 @@
-// A plain tiled product, for the few shapes and strides that cuBLASLt refuses. Correct for all of them; not fast.
+// A plain tiled product, for the few shapes and strides that cuBLASLt refuses. Correct for all of
+// them; not fast.
 #include "core/cuda/cublas.h"
 #include "core/cuda/device.cuh"
 
@@ -23,19 +24,21 @@ Strided<T> strided(AnyView x, Transpose transpose) {
 }
 
 template <class A, class C>
-__global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A> a, Strided<const A> b, Strided<C> c,
-                            bool accumulate) {
+__global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A> a,
+                            Strided<const A> b, Strided<C> c, bool accumulate) {
   __shared__ float left[kTile][kTile + 1];
   __shared__ float right[kTile][kTile + 1];
   const int x = static_cast<int>(threadIdx.x);
   const int y = static_cast<int>(threadIdx.y);
   const int64_t j = static_cast<int64_t>(blockIdx.x) * kTile + x;
-  for (int64_t first = static_cast<int64_t>(blockIdx.y) * kTile; first < m; first += int64_t{gridDim.y} * kTile) {
+  for (int64_t first = static_cast<int64_t>(blockIdx.y) * kTile; first < m;
+       first += int64_t{gridDim.y} * kTile) {
     const int64_t i = first + y;
     float sum = 0;
     for (int64_t k = 0; k < inner; k += kTile) {
       left[y][x] = i < m && k + x < inner ? to_float(a.data[i * a.row + (k + x) * a.column]) : 0.0F;
-      right[y][x] = j < n && k + y < inner ? to_float(b.data[(k + y) * b.row + j * b.column]) : 0.0F;
+      right[y][x] =
+          j < n && k + y < inner ? to_float(b.data[(k + y) * b.row + j * b.column]) : 0.0F;
       __syncthreads();
       for (int l = 0; l < kTile; ++l) sum += left[y][l] * right[l][x];
       __syncthreads();
@@ -48,8 +51,8 @@ __global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A
 
 }  // namespace
 
-void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
-                   Update update) {
+void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b,
+                   Transpose transpose_b, View c, Update update) {
   const int64_t m = c.rows();
   const int64_t n = c.row_elements();
   const int64_t inner = transpose_a == Transpose::yes ? a.rows() : a.row_elements();

@@ -37,11 +37,13 @@ constexpr std::array<int, 18> kSticky = {
 }  // namespace
 
 Severity severity_of(int code) {
-  if (code == kStubLibrary || code == kInsufficientDriver || code == kNoDevice || code == kSystemNotReady) {
+  if (code == kStubLibrary || code == kInsufficientDriver || code == kNoDevice ||
+      code == kSystemNotReady) {
     return Severity::no_gpu;
   }
   if (code == kMemoryAllocation) return Severity::out_of_memory;
-  return std::find(kSticky.begin(), kSticky.end(), code) != kSticky.end() ? Severity::sticky : Severity::call;
+  return std::find(kSticky.begin(), kSticky.end(), code) != kSticky.end() ? Severity::sticky
+                                                                          : Severity::call;
 }
 
 }  // namespace ringbolt::cuda

@@ -1,7 +1,8 @@
-// What a CUDA error code means for the program. Plain numbers, so that builds without CUDA test it, too.
+// What a CUDA error code means for the program. Plain numbers, so that builds without CUDA test it,
+// too.
 //
-// Most errors are of one call and are thrown. After a sticky one (a kernel went wrong) every later call of the process
-// fails, and memory may hold anything: such a process must end.
+// Most errors are of one call and are thrown. After a sticky one (a kernel went wrong) every later
+// call of the process fails, and memory may hold anything: such a process must end.
 #pragma once
 
 namespace ringbolt::cuda {
@@ -13,7 +14,8 @@ enum class Severity {
   sticky,         ///< of the context
 };
 
-/// `code`: a cudaError_t other than success. Codes that later toolkits may add count as of the call.
+/// `code`: a cudaError_t other than success. Codes that later toolkits may add count as of the
+/// call.
 Severity severity_of(int code);
 
 }  // namespace ringbolt::cuda

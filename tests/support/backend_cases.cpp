@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/cpu/isa.h"
+#include "core/cuda/cuda_backend.h"
 
 namespace ringbolt::testing_support {
 namespace {
@@ -42,10 +43,18 @@ std::vector<BackendCase> backend_cases() {
       cases.push_back({concat("cpu_", cpu::name_of(isa)), dtype});
     }
   }
+  if (cuda_is_built()) {
+    for (DType dtype : {DType::f32, DType::bf16}) cases.push_back({"cuda", dtype});
+  }
   return cases;
 }
 
+std::string why_not(const BackendCase& which) {
+  return which.device == "cuda" ? why_no_cuda() : std::string();
+}
+
 std::unique_ptr<Backend> make_backend(const BackendCase& which, int threads) {
+  if (which.device == "cuda") return make_cuda_backend();
   const ScopedVariable isa("RINGBOLT_CPU_ISA", which.device.substr(std::string("cpu_").size()));
   return make_cpu_backend(threads);
 }

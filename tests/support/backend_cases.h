@@ -1,6 +1,6 @@
 // Which devices and types a test of operations runs on: every instruction set of the CPU that this
-// machine has, each with f32 and bf16 activations. Another device joins by adding its cases in
-// backend_cases.cpp.
+// machine has and, in a build with CUDA, the GPU, each with f32 and bf16 activations. Where there is
+// no GPU its cases are skipped, saying why: never passed.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@
 namespace ringbolt::testing_support {
 
 struct BackendCase {
-  std::string device;  ///< "cpu_avx2"
+  std::string device;  ///< "cpu_avx2", "cuda"
   DType dtype;         ///< A
 };
 
@@ -27,10 +27,16 @@ inline void PrintTo(const BackendCase& which, std::ostream* out) {
   *out << which.device << ' ' << name_of(which.dtype);
 }
 
+/// Why the case cannot run here, or "".
+std::string why_not(const BackendCase& which);
+
 /// A test of one device and type.
 class BackendTest : public testing::TestWithParam<BackendCase> {
  protected:
-  BackendTest() : backend_(make_backend(GetParam())) {}
+  void SetUp() override {
+    if (const std::string why = why_not(GetParam()); !why.empty()) GTEST_SKIP() << why;
+    backend_ = make_backend(GetParam());
+  }
   Backend& backend() { return *backend_; }
   DType dtype() const { return GetParam().dtype; }
 

@@ -1,0 +1,208 @@
+// Every query-key pair of a list of slices belongs to exactly one piece, and cuDNN is given only
+// what it does right.
+#include "core/cuda/attention_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace ringbolt::cuda {
+namespace {
+
+using Mask = AttentionSlice::Mask;
+using Slices = std::vector<AttentionSlice>;
+
+/// How often each pair of a T x Tk rectangle is computed.
+class Pairs {
+ public:
+  Pairs(int64_t queries, int64_t keys)
+      : keys_(keys), count_(static_cast<size_t>(queries * keys), 0) {}
+
+  void add(const AttentionSlice& s) {
+    for (int64_t i = 0; i < s.queries(); ++i) {
+      for (int64_t j = 0; j < s.visible_keys(i); ++j) hit(s.query_begin + i, s.key_begin + j);
+    }
+  }
+  void add(const AttentionPiece& p) {
+    for (int64_t b = 0; b < p.batch; ++b) {
+      for (int64_t i = 0; i < p.queries; ++i) {
+        for (int64_t j = 0; j < (p.causal ? i + 1 : p.keys); ++j) {
+          hit(p.query_begin + b * p.query_step + i, p.key_begin + b * p.key_step + j);
+        }
+      }
+    }
+  }
+  friend bool operator==(const Pairs&, const Pairs&) = default;
+
+ private:
+  void hit(int64_t i, int64_t j) { ++count_.at(static_cast<size_t>(i * keys_ + j)); }
+
+  int64_t keys_;
+  std::vector<int> count_;
+};
+
+constexpr AttentionTraits kHopper{DType::bf16, 128, 90, true};
+
+/// Pieces and work alike cover what the slices say.
+void expect_covered(const Slices& slices, int64_t queries, int64_t keys) {
+  Pairs wanted(queries, keys);
+  for (const AttentionSlice& s : slices) wanted.add(s);
+  Pairs pieces(queries, keys);
+  for (const AttentionPiece& p : attention_pieces(slices)) {
+    EXPECT_TRUE(!p.causal || p.queries == p.keys);
+    EXPECT_GT(p.queries * p.keys, 0) << "no empty piece";
+    pieces.add(p);
+  }
+  EXPECT_TRUE(pieces == wanted);
+  for (const Direction direction : {Direction::forward, Direction::backward}) {
+    Pairs work(queries, keys);
+    for (const AttentionWork& w : attention_work(slices, direction, kHopper)) work.add(w.piece);
+    EXPECT_TRUE(work == wanted);
+  }
+}
+
+TEST(AttentionPieces, CoverEveryKindOfSliceOnce) {
+  for (const int64_t queries : {1, 2, 5, 9}) {
+    for (const int64_t keys : {1, 2, 5, 12}) {
+      expect_covered({{0, queries, 0, keys, Mask::full, 0}}, queries, keys);
+      for (int64_t diagonal = -queries - 1; diagonal <= keys + 1; ++diagonal) {
+        SCOPED_TRACE(testing::Message() << queries << " x " << keys << ", diagonal " << diagonal);
+        expect_covered({{0, queries, 0, keys, Mask::causal, diagonal}}, queries, keys);
+      }
+    }
+  }
+}
+
+TEST(AttentionPieces, CoverRandomListsOnce) {
+  std::mt19937 engine(1);
+  const auto random = [&](int64_t below) {
+    return static_cast<int64_t>(engine() % static_cast<uint64_t>(below));
+  };
+  for (int round = 0; round < 300; ++round) {
+    Slices slices;
+    for (int64_t n = random(6); n >= 0; --n) {
+      const int64_t q = random(20), k = random(20);
+      slices.push_back({q, q + random(21 - q), k, k + random(21 - k),
+                        random(2) == 0 ? Mask::full : Mask::causal, random(30) - 15});
+    }
+    expect_covered(slices, 20, 20);
+  }
+}
+
+TEST(AttentionPieces, JoinSequencesOfOneLengthIntoABatch) {
+  const std::vector<int64_t> offsets{0, 256, 512, 768, 1024};
+  const auto pieces = attention_pieces(causal_slices(offsets));
+  ASSERT_EQ(pieces.size(), 1U);
+  EXPECT_EQ(pieces[0], (AttentionPiece{0, 256, 0, 256, true, 4, 256, 256}));
+  expect_covered(causal_slices(offsets), 1024, 1024);
+  const std::vector<int64_t> uneven{0, 3, 6, 10, 14, 17};
+  EXPECT_EQ(attention_pieces(causal_slices(uneven)).size(), 3U);
+  expect_covered(causal_slices(uneven), 17, 17);
+}
+
+TEST(AttentionPieces, DoNotJoinWhatSharesRowsOrKeys) {
+  const Slices same_rows = {{0, 128, 0, 128, Mask::full, 0}, {0, 128, 128, 256, Mask::full, 0}};
+  EXPECT_EQ(attention_pieces(same_rows).size(), 2U) << "one launch must not write a row twice";
+  const Slices same_keys = {{0, 128, 0, 128, Mask::full, 0}, {128, 256, 0, 128, Mask::full, 0}};
+  EXPECT_EQ(attention_pieces(same_keys).size(), 2U);
+  EXPECT_FALSE(rows_are_disjoint(attention_work(same_rows, Direction::forward, kHopper)));
+  EXPECT_TRUE(rows_are_disjoint(attention_work(same_keys, Direction::forward, kHopper)));
+}
+
+AttentionWork only(const Slices& slices, Direction direction, AttentionTraits traits = kHopper) {
+  const auto work = attention_work(slices, direction, traits);
+  EXPECT_EQ(work.size(), 1U);
+  return work.front();
+}
+
+TEST(AttentionWork, GivesCudnnOnlyLengthsThatAreMultiplesOf128) {
+  for (const Direction direction : {Direction::forward, Direction::backward}) {
+    for (int64_t n = 64; n < 5000; n += 37) {
+      const AttentionWork w = only({{0, n, 0, n, Mask::causal, 0}}, direction);
+      ASSERT_EQ(w.engine, Engine::cudnn) << n;
+      EXPECT_EQ(w.graph_keys % 128, 0);
+      EXPECT_EQ(w.graph_queries, w.graph_keys);
+      EXPECT_GE(w.graph_keys, n);
+      EXPECT_EQ(w.padded, n % 128 != 0) << "exact lengths are used in place";
+    }
+    EXPECT_FALSE(only({{0, 16384, 0, 16384, Mask::causal, 0}}, direction).padded);
+  }
+}
+
+TEST(AttentionWork, PadsToFewLengthsAndNotFar) {
+  std::set<int64_t> lengths;
+  for (int64_t n = 1; n <= 131072; ++n) {
+    const int64_t padded = padded_length(n);
+    ASSERT_GE(padded, n);
+    ASSERT_LE(padded, std::max<int64_t>(n + 127, n * 5 / 4 + 128));
+    lengths.insert(padded);
+  }
+  EXPECT_LE(lengths.size(), 50U) << "plans to compile for all lengths up to 128K";
+}
+
+TEST(AttentionWork, KeepsTinyBackwardsFromCudnn) {
+  for (const int64_t n : {1, 2, 16, 63}) {
+    EXPECT_EQ(only({{0, n, 0, 4096, Mask::full, 0}}, Direction::backward).engine, Engine::own) << n;
+    EXPECT_EQ(only({{0, 4096, 0, n, Mask::full, 0}}, Direction::backward).engine, Engine::own) << n;
+  }
+  EXPECT_TRUE(attention_work(Slices{{5, 5, 0, 100, Mask::full, 0}, {0, 100, 7, 7, Mask::full, 0}},
+                             Direction::backward, kHopper)
+                  .empty())
+      << "nothing is done for no rows or no keys";
+}
+
+TEST(AttentionWork, KeepsTypesShapesAndDevicesFromCudnnThatItDoesNotTake) {
+  const Slices square = {{0, 256, 0, 256, Mask::causal, 0}};
+  const auto engine = [&](Direction direction, AttentionTraits traits) {
+    return only(square, direction, traits).engine;
+  };
+  EXPECT_EQ(engine(Direction::forward, {DType::f32, 128, 90, true}), Engine::own);
+  EXPECT_EQ(engine(Direction::forward, {DType::bf16, 10, 90, true}), Engine::own);
+  EXPECT_EQ(engine(Direction::forward, {DType::bf16, 128, 75, true}), Engine::own);
+  EXPECT_EQ(engine(Direction::forward, {DType::bf16, 128, 90, false}), Engine::own);
+  EXPECT_EQ(engine(Direction::forward, {DType::bf16, 256, 80, true}), Engine::cudnn);
+  EXPECT_EQ(engine(Direction::backward, {DType::bf16, 256, 90, true}), Engine::cudnn);
+  EXPECT_EQ(engine(Direction::backward, {DType::bf16, 256, 80, true}), Engine::own);
+  EXPECT_EQ(engine(Direction::backward, {DType::bf16, 256, 100, true}), Engine::own);
+}
+
+TEST(AttentionWork, DecodesWithoutAMaskByFewPlans) {
+  std::set<int64_t> lengths;
+  for (int64_t keys = 1; keys <= 131072; keys += 7) {
+    const auto work = attention_work(Slices{{0, 1, 0, keys, Mask::causal, keys - 1}},
+                                     Direction::forward, kHopper);
+    int64_t covered = 0;
+    for (const AttentionWork& w : work) {
+      EXPECT_FALSE(w.piece.causal);
+      EXPECT_FALSE(w.padded) << "a cache is not copied";
+      EXPECT_EQ(w.piece.key_begin, covered);
+      covered += w.piece.keys;
+      if (w.engine != Engine::cudnn) continue;
+      EXPECT_EQ(w.graph_keys % 128, 0);
+      lengths.insert(w.graph_keys);
+    }
+    ASSERT_EQ(covered, keys);
+  }
+  EXPECT_LE(lengths.size(), 24U);
+}
+
+TEST(AttentionWork, CutsTheKeysOfFewQueriesForTheWholeDevice) {
+  EXPECT_EQ(key_chunks({0, 1, 0, 100, false}, 32, 132), 1);
+  EXPECT_GT(key_chunks({0, 1, 0, 4000, false}, 8, 132), 8);
+  EXPECT_EQ(key_chunks({0, 4096, 0, 4096, true}, 32, 132), 1);
+}
+
+TEST(CudnnVersions, WithKnownWrongResultsAreRefused) {
+  for (const int64_t bad : {91000, 91001, 91400, 90700, 8907, 100000})
+    EXPECT_FALSE(cudnn_is_usable(bad)) << bad;
+  for (const int64_t good : {91002, 91800, 91900, 92600})
+    EXPECT_TRUE(cudnn_is_usable(good)) << good;
+  EXPECT_TRUE(workspace_must_be_zeroed(91700));
+  EXPECT_FALSE(workspace_must_be_zeroed(91800));
+}
+
+}  // namespace
+}  // namespace ringbolt::cuda
