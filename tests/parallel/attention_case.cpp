@@ -1,6 +1,7 @@
 #include "tests/parallel/attention_case.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <span>
 #include <utility>
@@ -80,10 +81,13 @@ Values collect(Communicator& ranks, const Values& rows, const std::vector<int64_
   return whole;
 }
 
-double relative_to_norm(const Values& actual, const Values& expected) {
+double relative_to_norm(const Values& actual, const Values& expected, double least) {
   const Comparison c = compare(actual, expected);
-  const bool good = actual.size() == expected.size() && c.not_finite == 0;
-  return good ? c.relative_to_norm() : std::numeric_limits<double>::infinity();
+  const bool good = actual.size() == expected.size() && c.compared > 0 && c.not_finite == 0;
+  if (!good) return std::numeric_limits<double>::infinity();
+  const double norm =
+      std::max(c.expected_norm, least * std::sqrt(static_cast<double>(expected.size())));
+  return c.error_norm / (norm > 0 ? norm : 1.0);
 }
 
 }  // namespace
@@ -126,10 +130,12 @@ void Errors::include(const Errors& other) {
   dv = std::max(dv, other.dv);
 }
 
-Errors errors_of(const WholeResult& actual, const WholeResult& expected) {
-  return {relative_to_norm(actual.out, expected.out), relative_to_norm(actual.lse, expected.lse),
-          relative_to_norm(actual.dq, expected.dq), relative_to_norm(actual.dk, expected.dk),
-          relative_to_norm(actual.dv, expected.dv)};
+Errors errors_of(const WholeResult& actual, const WholeResult& expected, double least) {
+  const auto error = [&](Values WholeResult::*tensor) {
+    return relative_to_norm(actual.*tensor, expected.*tensor, least);
+  };
+  return {error(&WholeResult::out), error(&WholeResult::lse), error(&WholeResult::dq),
+          error(&WholeResult::dk), error(&WholeResult::dv)};
 }
 
 std::string Sharing::str() const {

@@ -38,14 +38,15 @@ struct WholeResult {
 /// By the oracle.
 WholeResult solve_whole(const WholeProblem& problem);
 
-/// Relative to each tensor's norm; lse to its largest magnitude. Infinite where anything is not
-/// finite that should be.
+/// Relative to each tensor's norm; infinite where something is not finite that should be.
 struct Errors {
   double out = 0, lse = 0, dq = 0, dk = 0, dv = 0;
   double worst() const;
   void include(const Errors& other);
 };
-Errors errors_of(const WholeResult& actual, const WholeResult& expected);
+/// A norm below that of a tensor of `least` everywhere counts as that: gradients that cancel to
+/// zero.
+Errors errors_of(const WholeResult& actual, const WholeResult& expected, double least = 0);
 
 /// How the ranks share the work.
 struct Sharing {
@@ -61,7 +62,7 @@ struct Sharing {
 WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& problem,
                            const Sharing& sharing, const WholeProblem* second = nullptr);
 
-/// Meshes, strategies and backward sides that run on `ranks` ranks, all layouts.
+/// All that run on `ranks` ranks with these heads: meshes, layouts, strategies, backward sides.
 std::vector<Sharing> all_sharings(int ranks, Heads heads);
 
 }  // namespace ringbolt::testing_support
