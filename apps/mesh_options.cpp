@@ -58,6 +58,18 @@ void MeshOptions::declare(OptionSet& options) {
       .at_least(0);
 }
 
+void MeshOptions::fit(const OptionSet& options, int64_t world) {
+  if (world == 0) return;
+  if (options.is_stored("sequence-ranks") && world % *sequence_ranks != 0) sequence_ranks.reset();
+  const int64_t sequence = sequence_ranks.value_or(world);
+  if (options.is_stored("head-ranks") && sequence % head_ranks != 0) head_ranks = 1;
+  const int64_t ring = sequence / head_ranks;
+  if (options.is_stored("inner-ranks") && ring % *inner_ranks != 0) {
+    inner_ranks.reset();
+    if (options.is_stored("attention")) attention = AttentionWord::ring;
+  }
+}
+
 MeshShape MeshOptions::mesh(int world, const ModelConfig& model) const {
   const int64_t sequence = sequence_ranks.value_or(world);
   require(world % sequence == 0,

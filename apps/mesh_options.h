@@ -30,6 +30,9 @@ struct MeshOptions {
   ShardState shard_state = ShardState::gradients;
 
   void declare(OptionSet& options);
+  /// Forgets what a resumed run has stored and `world` ranks, 0 if unknown, cannot be: it goes on
+  /// with another number of ranks.
+  void fit(const OptionSet& options, int64_t world);
   /// How `world` ranks are arranged. Throws: UsageError where that contradicts the options or the
   /// model.
   MeshShape mesh(int world, const ModelConfig& model) const;

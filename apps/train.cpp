@@ -1,6 +1,7 @@
 // ringbolt train: trains a model from scratch, or fine-tunes one.
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <utility>
 
 #include "apps/commands.h"
@@ -76,8 +77,9 @@ int run_train(const Arguments& arguments) {
 
   o.tokens = fs::absolute(o.tokens).string();
   if (o.validation_tokens) o.validation_tokens = fs::absolute(*o.validation_tokens).string();
-  // Where a launcher started the ranks, the number of threads of an earlier run does not matter.
-  if (options.is_stored("local-ranks") && find_launch()) o.mesh.ranks.local_ranks = 1;
+  const std::optional<Launch>& launch = find_launch();
+  if (options.is_stored("local-ranks") && launch) o.mesh.ranks.local_ranks = 1;
+  o.mesh.fit(options, launch ? launch->size : o.mesh.ranks.local_ranks);
   const StopSignal stop;
   run_on_ranks("train", o.mesh.ranks, [&](Communicator& world) { train(o, options, stop, world); });
   return 0;
