@@ -1,5 +1,7 @@
 #include "apps/common_options.h"
 
+#include "apps/ranks.h"
+#include "core/base/error.h"
 #include "core/cuda/cuda_backend.h"
 
 namespace ringbolt {
@@ -42,13 +44,22 @@ void DeviceOptions::declare(OptionSet& options) {
   options.add("gpu", "N", gpu, "Which GPU, of those that this process sees").at_least(0).at_most(1023);
   options
       .add("threads", "N", threads,
-           "Threads; 0 takes OMP_NUM_THREADS, else all cores this process may use")
+           "Threads of a rank; 0 takes OMP_NUM_THREADS, else its share of the cores that this "
+           "process "
+           "may use")
       .at_most(4096);
 }
 
-std::unique_ptr<Backend> DeviceOptions::make_backend() const {
-  if (device == Device::cuda) return make_cuda_backend(static_cast<int>(gpu));
-  return make_cpu_backend(static_cast<int>(threads));
+std::unique_ptr<Backend> DeviceOptions::make_backend(int64_t local_ranks) const {
+  if (device == Device::cuda) {
+    if (local_ranks > 1) {
+      throw UsageError(message(concat(local_ranks, " ranks cannot share GPUs yet"),
+                               "what ranks exchange must lie in host memory in this version",
+                               "Use one rank with --device cuda, or --device cpu."));
+    }
+    return make_cuda_backend(static_cast<int>(gpu));
+  }
+  return make_cpu_backend(static_cast<int>(threads_of_rank(threads, local_ranks)));
 }
 
 }  // namespace ringbolt

@@ -1,6 +1,8 @@
-# ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …])
+# ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …]
+#                   [ENVIRONMENT NAME=VALUE …])
 #
-# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu. With RANKS its main is tests/support/ranks_main.cpp
+# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu. With RANKS its
+# main is tests/support/ranks_main.cpp
 # and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
 # out. A build without MPI has no such tests.
 include(GoogleTest)
@@ -15,7 +17,7 @@ set(ringbolt_rank_environment
   ASAN_OPTIONS=detect_leaks=0)                               # Open MPI leaks
 
 function(ringbolt_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS;RANKS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS;RANKS;ENVIRONMENT")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "ringbolt_add_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -29,7 +31,7 @@ function(ringbolt_add_test name)
   target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
   if(NOT arg_RANKS)
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
-    set(environment "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+    set(environment OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive ${arg_ENVIRONMENT})
     # Tests of the GPU say `cuda` in their names. One runs at a time, and none counts as a unit test.
     gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." TEST_FILTER "-*/cuda_*"
       PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" ENVIRONMENT "${environment}")
