@@ -7,6 +7,7 @@
 #include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
+#include "core/bench/rowwise.h"
 #include "core/bench/workloads.h"
 #include "core/cpu/isa.h"
 #include "core/cpu/peak.h"
@@ -17,7 +18,7 @@
 namespace ringbolt {
 namespace {
 
-enum class What { all, matmul, attention, step };
+enum class What { all, matmul, attention, rowwise, step };
 enum class Dtypes { f32, bf16, both };
 
 struct BenchOptions {
@@ -41,6 +42,7 @@ struct BenchOptions {
                          {{"all", What::all},
                           {"matmul", What::matmul},
                           {"attention", What::attention},
+                          {"rowwise", What::rowwise},
                           {"step", What::step}},
                          "Which workloads");
     options.choice<Dtypes>(
@@ -70,13 +72,18 @@ struct BenchOptions {
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
   }
 
-  bool wants(What one) const { return what == What::all || what == one; }
+  bool wants(What one) const {
+    // A CPU's caches blur these; there they are asked for by name.
+    if (one == What::rowwise && device.device == Device::cpu) return what == one;
+    return what == What::all || what == one;
+  }
 };
 
 /// The results as a table and as JSON.
 class Report {
  public:
-  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}) {}
+  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}),
+        memory_table_({"operation", "type", "median", "GB/s", "copy GB/s", "share"}) {}
 
   Json& add(const BenchResult& r) {
     table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
@@ -97,8 +104,26 @@ class Report {
                         .set("peak_share", r.peak_share()));
     return rows_.back();
   }
+  void add(const RowwiseResult& r) {
+    memory_table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
+                           fixed(r.bytes_per_second() / 1e9, 1), fixed(r.copy_bytes_per_second / 1e9, 1),
+                           fixed(100 * r.copy_share(), 1) + "%"});
+    rows_.push_back(Json::object()
+                        .set("name", r.name)
+                        .set("dtype", name_of(r.dtype))
+                        .set("median_seconds", r.timing.median_seconds)
+                        .set("min_seconds", r.timing.min_seconds)
+                        .set("max_seconds", r.timing.max_seconds)
+                        .set("repetitions", r.timing.repetitions)
+                        .set("bytes_per_second", r.bytes_per_second())
+                        .set("copy_bytes_per_second", r.copy_bytes_per_second)
+                        .set("copy_share", r.copy_share()));
+    has_memory_ = true;
+  }
   void note(const std::string& line) { notes_ += line + "\n"; }
-  std::string text() const { return table_.str() + (notes_.empty() ? "" : "\n" + notes_); }
+  std::string text() const {
+    return table_.str() + (has_memory_ ? "\n" + memory_table_.str() : "") + (notes_.empty() ? "" : "\n" + notes_);
+  }
   Json json() const { return Json(rows_); }
 
  private:
@@ -107,12 +132,14 @@ class Report {
   }
 
   Table table_;
+  Table memory_table_;
+  bool has_memory_ = false;
   Json::Array rows_;
   std::string notes_;
 };
 
 std::vector<DType> dtypes_of(const BenchOptions& o) {
-  const bool has_bf16 = cpu::measure_peak(cpu::choose_isa(), 0.01).bf16_flops > 0;
+  const bool has_bf16 = o.device.device == Device::cuda || cpu::measure_peak(cpu::choose_isa(), 0.01).bf16_flops > 0;
   if (o.dtypes == Dtypes::bf16 && !has_bf16) {
     throw DeviceError(message("there is no bf16 peak to compare with",
                               "this machine has no such instructions", "Use --dtype f32."));
@@ -150,8 +177,17 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                      " GFLOP/s"));
 }
 
+/// Row-wise operations at a layer's widths, beside a copy of memory.
+void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& report) {
+  const ModelConfig config = step_config(o);
+  const RowwiseCase shape{o.batch_size * o.context_length, config.hidden_size,
+                          config.intermediate_size, config.num_attention_heads, config.vocab_size};
+  for (const RowwiseResult& r : bench_rowwise(backend, shape, dtype, o.seconds)) report.add(r);
+}
+
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
-  const PeakMeasure peak = [](DType dtype) {
+  const PeakMeasure peak = [&](DType dtype) {
+    if (o.device.device == Device::cuda) return matmul_peak(backend, dtype, 0.2);
     const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
     return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
   };
@@ -161,6 +197,7 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   int64_t total = 0;
   if (o.wants(What::matmul)) total += static_cast<int64_t>(matmul_cases().size());
   if (o.wants(What::attention)) total += attention_cases;
+  if (o.wants(What::rowwise)) total += 1;
   if (o.wants(What::step)) total += 1;
   total *= static_cast<int64_t>(dtypes.size());
   Progress progress("bench", total, "workloads", o.out.progress_output());
@@ -179,6 +216,10 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
           report.add(r);
         progress.update(++done);
       }
+    }
+    if (o.wants(What::rowwise)) {
+      bench_memory(o, backend, dtype, report);
+      progress.update(++done);
     }
     if (o.wants(What::step)) {
       bench_step(o, backend, dtype, peak, report);
@@ -203,7 +244,7 @@ int run_bench(const Arguments& arguments) {
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
-  if (o.wants(What::step)) static_cast<void>(step_config(o));
+  if (o.wants(What::step) || o.wants(What::rowwise)) static_cast<void>(step_config(o));
 
   const std::unique_ptr<Backend> backend = o.device.make_backend();
   Report report;

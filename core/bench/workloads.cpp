@@ -121,6 +121,12 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
           measure("backward, " + name, dtype, 10 * pairs, peak, seconds, backward)};
 }
 
+double matmul_peak(Backend& backend, DType dtype, double seconds) {
+  const int64_t n = dtype == DType::bf16 ? 8192 : 4096;
+  const MatmulCase square{"peak", n, n, n, Transpose::no, Transpose::yes};
+  return bench_matmul(backend, square, dtype, seconds, [](DType) { return 1.0; }).rate();
+}
+
 TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t context_length) {
   const double layer = static_cast<double>(c.hidden_size) *
                        static_cast<double>(2 * c.query_width() + 2 * c.key_value_width() + 3 * c.intermediate_size);

@@ -86,6 +86,9 @@ struct StepBench {
   double tokens_per_second;
   int64_t peak_bytes;     ///< of tensors
 };
+/// FLOP/s that a large square product reaches here: what a device whose peak no loop of ours can show is compared with.
+double matmul_peak(Backend& backend, DType dtype, double seconds);
+
 /// A whole optimizer step of a model with initial weights, on random tokens.
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
                               const PeakMeasure& peak, const RotaryTables& rotary);

@@ -1,6 +1,7 @@
-// Every cuDNN graph that the backend uses, made for GPUs that are not here: an H200, an A100 and a B200, described as cuDNN
-// describes devices. A graph passes when its best plan is of the engine that the device should get, and the plan is made, or
-// wants for nothing but the driver. (Acceptance alone proves little: some accepted graphs do not compile.)
+// Every cuDNN graph that the backend uses, made for GPUs that are not here: an H200, an A100 and a
+// B200, described as cuDNN describes devices. A graph passes when its best plan is of the engine
+// that the device should get, and the plan is made, or wants for nothing but the driver.
+// (Acceptance alone proves little: some accepted graphs do not compile.)
 #include <gtest/gtest.h>
 
 #include <set>
@@ -38,24 +39,33 @@ const std::vector<Device>& devices() {
 }
 
 DeviceDescription description(const Device& d) {
-  const auto field = [](const char* key, int64_t value) { return concat("\"", key, "\":", value, ","); };
+  const auto field = [](const char* key, int64_t value) {
+    return concat("\"", key, "\":", value, ",");
+  };
   std::string json = "{";
-  json += field("version", 1) + field("deviceVer", d.arch * 10) + field("driverVer", 13000) + field("cudaDeviceId", 0);
+  json += field("version", 1) + field("deviceVer", d.arch * 10) + field("driverVer", 13000) +
+          field("cudaDeviceId", 0);
   json += concat("\"deviceName\":\"NVIDIA ", d.name, "\",");
-  json += field("totalGlobalMem", int64_t{80} << 30) + field("multiProcessorCount", d.multiprocessors);
-  json += field("smClockRateKHz", 1700000) + field("memClockRateKHz", 2600000) + field("l2CacheSize", d.l2_bytes);
+  json +=
+      field("totalGlobalMem", int64_t{80} << 30) + field("multiProcessorCount", d.multiprocessors);
+  json += field("smClockRateKHz", 1700000) + field("memClockRateKHz", 2600000) +
+          field("l2CacheSize", d.l2_bytes);
   json += field("warpSize", 32) + field("maxSharedMemoryPerBlock", 49152);
-  json += field("maxSharedMemoryPerBlockOptin", d.shared_bytes) + field("reservedSharedMemoryPerBlock", 1024);
-  json += field("maxRegistersPerSM", 65536) + field("regsPerBlock", 65536) + field("pciDeviceId", 1);
-  json += field("maxCtasPerSM", 32) + field("maxThreadsPerBlock", 1024) + field("maxThreadsPerSM", 2048);
+  json += field("maxSharedMemoryPerBlockOptin", d.shared_bytes) +
+          field("reservedSharedMemoryPerBlock", 1024);
+  json +=
+      field("maxRegistersPerSM", 65536) + field("regsPerBlock", 65536) + field("pciDeviceId", 1);
+  json += field("maxCtasPerSM", 32) + field("maxThreadsPerBlock", 1024) +
+          field("maxThreadsPerSM", 2048);
   json += field("isTccDriver", 0) + field("supportCoopLaunch", 1);
   json += "\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64]}";
   return {d.arch, json};
 }
 
 /// The graph as the backend makes it for q (…, H, D) and fused k, v (…, 2K, D).
-AttentionGraph graph(Direction direction, int64_t queries, int64_t keys, int64_t heads, int64_t kv_heads, int64_t d,
-                     bool causal, bool padded = false, int64_t batch = 1) {
+AttentionGraph graph(Direction direction, int64_t queries, int64_t keys, int64_t heads,
+                     int64_t kv_heads, int64_t d, bool causal, bool padded = false,
+                     int64_t batch = 1) {
   AttentionGraph g;
   g.direction = direction;
   g.batch = batch;
@@ -82,15 +92,18 @@ class CudnnGraphs : public testing::TestWithParam<Device> {
   void expect_good(const AttentionGraph& g, const std::string& engine) {
     const GraphReport report = examine_graph(g, description(GetParam()));
     if (report.ending == Ending::no_library) {
-      GTEST_SKIP() << "no libcuda, nor a stand-in for it: nothing can be learnt (" << report.reason << ")";
+      GTEST_SKIP() << "no libcuda, nor a stand-in for it: nothing can be learnt (" << report.reason
+                   << ")";
     }
-    EXPECT_TRUE(report.ending == Ending::built || report.ending == Ending::no_driver) << what(g) << ": " << report.reason;
+    EXPECT_TRUE(report.ending == Ending::built || report.ending == Ending::no_driver)
+        << what(g) << ": " << report.reason;
     EXPECT_EQ(engine_of(report.engine), engine) << what(g);
     ++examined_;
   }
   static std::string what(const AttentionGraph& g) {
-    return concat(g.direction == Direction::forward ? "forward " : "backward ", g.batch, " x ", g.queries, " x ", g.keys,
-                  g.causal ? " causal" : "", g.padded ? " padded" : "", " ", g.heads, ":", g.kv_heads, " of ", g.head_dim);
+    return concat(g.direction == Direction::forward ? "forward " : "backward ", g.batch, " x ",
+                  g.queries, " x ", g.keys, g.causal ? " causal" : "", g.padded ? " padded" : "",
+                  " ", g.heads, ":", g.kv_heads, " of ", g.head_dim);
   }
   int examined_ = 0;
 };
@@ -110,7 +123,8 @@ TEST_P(CudnnGraphs, ForwardOfEveryHeadDimensionAndMask) {
 TEST_P(CudnnGraphs, ForwardOfPaddedAndBatchedPieces) {
   expect_good(graph(Direction::forward, 1280, 1280, 32, 8, 128, true, true), GetParam().forward);
   if (IsSkipped()) return;
-  expect_good(graph(Direction::forward, 640, 1280, 32, 8, 128, false, true), GetParam().full_forward);
+  expect_good(graph(Direction::forward, 640, 1280, 32, 8, 128, false, true),
+              GetParam().full_forward);
   expect_good(graph(Direction::forward, 256, 256, 12, 12, 64, true, false, 8), GetParam().forward);
   EXPECT_EQ(examined_, 3);
 }
@@ -127,7 +141,8 @@ TEST_P(CudnnGraphs, BackwardOfEveryHeadDimensionAndMask) {
   for (const int64_t d : {16, 48, 64, 80, 96, 128, 256}) {
     const AttentionTraits traits{DType::bf16, d, GetParam().arch, true};
     const AttentionSlice square{0, 2048, 0, 2048, AttentionSlice::Mask::causal, 0};
-    if (attention_work({&square, 1}, Direction::backward, traits)[0].engine == Engine::own) continue;
+    if (attention_work({&square, 1}, Direction::backward, traits)[0].engine == Engine::own)
+      continue;
     expect_good(graph(Direction::backward, 2048, 2048, 32, 32, d, true), GetParam().backward);
     if (IsSkipped()) return;
   }
@@ -142,28 +157,35 @@ TEST_P(CudnnGraphs, BackwardOfPaddedAndBatchedPieces) {
   expect_good(graph(Direction::backward, 1280, 1280, 32, 8, 128, true, true), GetParam().backward);
   if (IsSkipped()) return;
   expect_good(graph(Direction::backward, 640, 1280, 32, 8, 128, false, true), GetParam().backward);
-  expect_good(graph(Direction::backward, 256, 256, 12, 12, 64, true, false, 8), GetParam().backward);
+  expect_good(graph(Direction::backward, 256, 256, 12, 12, 64, true, false, 8),
+              GetParam().backward);
   EXPECT_EQ(examined_, 3);
 }
 
 TEST_P(CudnnGraphs, OfSevenAndThirteenBillionParametersAtLength) {
   for (const int64_t heads : {32, 40}) {
-    expect_good(graph(Direction::forward, 16384, 16384, heads, heads, 128, true), GetParam().forward);
+    expect_good(graph(Direction::forward, 16384, 16384, heads, heads, 128, true),
+                GetParam().forward);
     if (IsSkipped()) return;
-    expect_good(graph(Direction::backward, 16384, 16384, heads, heads, 128, true), GetParam().backward);
-    expect_good(graph(Direction::forward, 131072, 131072, heads, heads, 128, false), GetParam().full_forward);
+    expect_good(graph(Direction::backward, 16384, 16384, heads, heads, 128, true),
+                GetParam().backward);
+    expect_good(graph(Direction::forward, 131072, 131072, heads, heads, 128, false),
+                GetParam().full_forward);
   }
   EXPECT_EQ(examined_, 6);
 }
 
 TEST_P(CudnnGraphs, ThatCannotBeAreRefusedAndSaySo) {
-  const GraphReport report = examine_graph(graph(Direction::backward, 256, 256, 4, 4, 63, true), description(GetParam()));
+  const GraphReport report =
+      examine_graph(graph(Direction::backward, 256, 256, 4, 4, 63, true), description(GetParam()));
   EXPECT_EQ(report.ending, Ending::refused);
   EXPECT_FALSE(report.reason.empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, CudnnGraphs, testing::ValuesIn(devices()),
-                         [](const testing::TestParamInfo<Device>& info) { return info.param.name; });
+                         [](const testing::TestParamInfo<Device>& which) {
+                           return which.param.name;
+                         });
 
 }  // namespace
 }  // namespace ringbolt::cuda

@@ -1,0 +1,192 @@
+// The account of memory against what the CPU backend measures, over policies, types, meshes and
+// strategies.
+#include "parallel/memory_account.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+
+#include "core/base/error.h"
+#include "core/generate/kv_cache.h"
+#include "core/model/placement.h"
+#include "core/model/transformer.h"
+#include "parallel/placement.h"
+#include "parallel/threads.h"
+#include "rope/frequencies.h"
+#include "rope/table.h"
+
+namespace ringbolt {
+namespace {
+
+/// Wide enough beside its length that every kind of memory counts.
+ModelConfig model() {
+  return model_shape("dim=128,layers=3,heads=8,kv-heads=4,head-dim=16,ffn=344,vocab=1031");
+}
+
+/// The peak of forward and backward of one micro-batch, on one rank of `world`.
+int64_t measured(Communicator& world, const TrainingShape& c) {
+  const auto backend = make_cpu_backend(1);
+  Mesh mesh(world, c.mesh);
+  std::unique_ptr<ParameterStore> store;
+  if (c.sharding) {
+    store = std::make_unique<ShardedParameters>(*backend, world, c.model, c.dtype, *c.sharding);
+  } else {
+    store =
+        std::make_unique<ResidentParameters>(*backend, c.model, c.dtype, StorePurpose::training);
+  }
+  initialise(*backend, *store, 1);
+  std::unique_ptr<Placement> placement;
+  if (c.mesh.world() > 1) {
+    placement = std::make_unique<MeshPlacement>(*backend, mesh, c.layout, c.attention);
+  } else {
+    placement = std::make_unique<WholePlacement>(*backend);
+  }
+  std::vector<int64_t> offsets;
+  for (int64_t b = 0; b <= c.batch_size; ++b) offsets.push_back(b * c.context_length);
+  const PlacedTokens& mine = placement->place(offsets);
+  const RotaryTable rotary = make_rotary_table(*backend, frequencies_of(c.model), mine.positions);
+  std::vector<int32_t> ids(mine.tokens.size(), 1);
+  Transformer transformer(*backend, *store);
+  backend->reset_peak_memory();
+  transformer.train(ids, ids, rotary, *mine.attention, c.recompute, 1e-3F,
+                    MicroBatch::last_of_step);
+  return backend->memory().peak_bytes;
+}
+
+class MemoryAccounts : public testing::Test {
+ protected:
+  void expect_close(const TrainingShape& c, const std::string& what) {
+    const MemoryAccount account = training_memory(c);
+    run_thread_ranks(c.mesh.world(), 60, [&](Communicator& world) {
+      const int64_t bytes = measured(world, c);
+      if (world.rank() != 0) return;
+      const double off = static_cast<double>(account.total() - bytes) / static_cast<double>(bytes);
+      worst_ = std::max(worst_, std::abs(off));
+      ++compared_;
+      EXPECT_LE(std::abs(off), 0.03) << what << ": account " << account.total() << " ("
+                                     << account.str() << "), measured " << bytes;
+    });
+  }
+  void TearDown() override {
+    std::printf("    %d peaks compared, at most %.2f %% apart\n", compared_, 100 * worst_);
+    EXPECT_GT(compared_, 0);
+  }
+
+ private:
+  double worst_ = 0;
+  int compared_ = 0;
+};
+
+constexpr Recompute kPolicies[] = {Recompute::none, Recompute::block,
+                                   Recompute::block_keep_attention};
+
+TEST_F(MemoryAccounts, OfOneRankAgreeWithTheMeasuredPeaks) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const Recompute recompute : kPolicies) {
+      for (const int64_t length : {64, 700, 5000}) {
+        TrainingShape c{model(), dtype, length, 1, recompute};
+        expect_close(c, concat(name_of(dtype), ", policy ", static_cast<int>(recompute),
+                               ", length ", length));
+      }
+    }
+  }
+}
+
+TEST_F(MemoryAccounts, OfATiedModelInBatchesAgree) {
+  TrainingShape c{model_shape("dim=96,layers=2,heads=6,ffn=200,vocab=4099,tied,qkv-bias"),
+                  DType::bf16, 300, 3, Recompute::block_keep_attention};
+  expect_close(c, "tied");
+  c.recompute = Recompute::none;
+  expect_close(c, "tied, nothing recomputed");
+}
+
+TEST_F(MemoryAccounts, OfRingsAgree) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const int ranks : {2, 4}) {
+      for (const RingBackward backward : {RingBackward::keys, RingBackward::queries}) {
+        for (const ShardState state : {ShardState::optimizer, ShardState::gradients}) {
+          TrainingShape c{model(),         dtype, 1201, 1, Recompute::block_keep_attention,
+                          {.inner = ranks}};
+          c.attention.backward = backward;
+          c.sharding = state;
+          expect_close(c, concat("ring of ", ranks, ", ", name_of(dtype), ", ",
+                                 static_cast<int>(backward), static_cast<int>(state)));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(MemoryAccounts, OfOtherStrategiesAgree) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    TrainingShape c{model(), dtype, 1201, 1, Recompute::block, {.outer = 2, .inner = 2}};
+    c.attention.strategy = AttentionStrategy::double_ring;
+    c.sharding = ShardState::optimizer;
+    expect_close(c, "double ring");
+    c.mesh = {.inner = 4};
+    c.attention.strategy = AttentionStrategy::all_gather;
+    expect_close(c, "gather");
+    c.mesh = {.inner = 2, .head = 2};
+    c.attention.strategy = AttentionStrategy::ring;
+    expect_close(c, "ring and heads");
+    c.mesh = {.data = 2, .inner = 2};
+    expect_close(c, "data ranks");
+  }
+}
+
+TEST_F(MemoryAccounts, OfGenerationAgree) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto backend = make_cpu_backend(1);
+    ResidentParameters store(*backend, model(), dtype, StorePurpose::inference);
+    initialise(*backend, store, 1);
+    KvCache cache(*backend, model(), dtype, 3000);
+    Transformer transformer(*backend, store);
+    std::vector<int64_t> positions(1000);
+    std::iota(positions.begin(), positions.end(), int64_t{0});
+    const RotaryTable rotary = make_rotary_table(*backend, frequencies_of(model()), positions);
+    backend->reset_peak_memory();
+    static_cast<void>(transformer.next_logits(std::vector<int32_t>(1000, 1), rotary, cache));
+    const auto bytes = static_cast<double>(backend->memory().peak_bytes);
+    const MemoryAccount account = generation_memory({model(), dtype, 3000, 1000});
+    EXPECT_NEAR(static_cast<double>(account.total()), bytes, 0.03 * bytes) << account.str();
+  }
+  expect_close({model(), DType::f32, 64, 1, Recompute::none}, "one more, for the count");
+}
+
+TEST(MemoryAccount, OfSevenBillionParametersIsWhatArithmeticSays) {
+  TrainingShape c{model_shape("llama2-7b"), DType::bf16, 16384, 1, Recompute::block_keep_attention};
+  c.gpu = true;
+  const MemoryAccount account = training_memory(c);
+  const double n = static_cast<double>(c.model.parameter_count());
+  EXPECT_NEAR(static_cast<double>(account[MemoryKind::parameters]), 6 * n, 0.001 * n);
+  EXPECT_NEAR(static_cast<double>(account[MemoryKind::gradients]), 4 * n, 0.001 * n);
+  EXPECT_NEAR(static_cast<double>(account[MemoryKind::moments]), 8 * n, 0.001 * n);
+  EXPECT_LT(account.total(), int64_t{141} * 1000 * 1000 * 1000)
+      << "fits one H200: " << account.str();
+}
+
+TEST(MemoryAccount, RefusesWhatCannotFitAndSaysWhatWould) {
+  const TrainingShape c{model(), DType::f32, 5000, 1, Recompute::none};
+  const int64_t need = training_memory(c).total();
+  EXPECT_NO_THROW(require_memory(c, need));
+  TrainingShape kept = c;
+  kept.recompute = Recompute::block_keep_attention;
+  const int64_t between = (need + training_memory(kept).total()) / 2;
+  try {
+    require_memory(c, between);
+    FAIL() << "it was not refused";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("--recompute block-keep-attention"), std::string::npos)
+        << error.what();
+  }
+  const auto ways =
+      ways_to_fit(c, training_memory({model(), DType::f32, 64, 1, Recompute::block}).total());
+  ASSERT_FALSE(ways.empty());
+  EXPECT_NE(ways.back().find("a context of"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ringbolt
