@@ -52,10 +52,10 @@ struct TrainingShape {
   int64_t context_length = 0;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
-  MeshShape mesh;
+  MeshShape mesh = {};
   LayoutKind layout = LayoutKind::zigzag;
-  AttentionChoice attention;
-  std::optional<ShardState> sharding;  ///< over all ranks; none: every rank has the whole state
+  AttentionChoice attention = {};
+  std::optional<ShardState> sharding = {};  ///< over all ranks; none: every rank has the whole state
   bool gpu = false;
 };
 MemoryAccount training_memory(const TrainingShape& c);

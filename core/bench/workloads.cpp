@@ -23,6 +23,28 @@ Tensor random_tensor(Backend& backend, DType dtype, Shape shape, uint64_t seed) 
   return narrow;
 }
 
+/// Normal weights of deviation 0.02, norms of one, from one block of random numbers that the device copies: drawing seven
+/// billion on the host would take longer than what is to be measured.
+void fill_weights(Backend& backend, ParameterStore& store) {
+  constexpr int64_t kBlock = int64_t{1} << 22;
+  const Philox random(1);
+  std::vector<float> values(static_cast<size_t>(kBlock));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(0.02 * random.normal(i));
+  const Tensor normal = upload_new(backend, DType::f32, {kBlock}, values.data());
+  std::fill(values.begin(), values.end(), 1.0F);
+  const Tensor one = upload_new(backend, DType::f32, {kBlock}, values.data());
+  store.for_each([&](const ParameterPiece& piece) {
+    if (piece.spec.initial == InitialValue::zero) return backend.fill_zero(piece.master);
+    const Tensor& from = piece.spec.initial == InitialValue::one ? one : normal;
+    for (int64_t begin = 0; begin < piece.count; begin += kBlock) {
+      const int64_t end = std::min(piece.count, begin + kBlock);
+      backend.convert(from.view().slice_rows(0, end - begin), piece.master.slice_rows(begin, end));
+    }
+    if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+  });
+  store.weights_changed();
+}
+
 /// Times `work` between two measurements of the peak.
 BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
                     const std::function<void()>& work) {
@@ -141,7 +163,7 @@ TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t co
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
                               const PeakMeasure& peak, const RotaryTables& rotary) {
   ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
-  initialise(backend, parameters, 1);
+  fill_weights(backend, parameters);
   Transformer model(backend, parameters);
   TrainingRecipe recipe;
   recipe.context_length = step.context_length;

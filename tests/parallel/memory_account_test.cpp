@@ -23,7 +23,7 @@ namespace {
 
 /// Wide enough beside its length that every kind of memory counts.
 ModelConfig model() {
-  return model_shape("dim=128,layers=3,heads=8,kv-heads=4,head-dim=16,ffn=344,vocab=1031");
+  return model_shape("dim=64,layers=2,heads=4,kv-heads=2,head-dim=16,ffn=172,vocab=1031");
 }
 
 /// The peak of forward and backward of one micro-batch, on one rank of `world`.
@@ -86,7 +86,8 @@ constexpr Recompute kPolicies[] = {Recompute::none, Recompute::block,
 TEST_F(MemoryAccounts, OfOneRankAgreeWithTheMeasuredPeaks) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const Recompute recompute : kPolicies) {
-      for (const int64_t length : {64, 700, 5000}) {
+      for (const int64_t length : {64, 700, 4200}) {  // beyond one piece of the feed-forward
+        if (length > 4096 && dtype == DType::f32) continue;
         TrainingShape c{model(), dtype, length, 1, recompute};
         expect_close(c, concat(name_of(dtype), ", policy ", static_cast<int>(recompute),
                                ", length ", length));
@@ -105,10 +106,10 @@ TEST_F(MemoryAccounts, OfATiedModelInBatchesAgree) {
 
 TEST_F(MemoryAccounts, OfRingsAgree) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    for (const int ranks : {2, 4}) {
+    for (const int ranks : {2, 3}) {
       for (const RingBackward backward : {RingBackward::keys, RingBackward::queries}) {
         for (const ShardState state : {ShardState::optimizer, ShardState::gradients}) {
-          TrainingShape c{model(),         dtype, 1201, 1, Recompute::block_keep_attention,
+          TrainingShape c{model(),         dtype, 601, 1, Recompute::block_keep_attention,
                           {.inner = ranks}};
           c.attention.backward = backward;
           c.sharding = state;
@@ -122,7 +123,7 @@ TEST_F(MemoryAccounts, OfRingsAgree) {
 
 TEST_F(MemoryAccounts, OfOtherStrategiesAgree) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    TrainingShape c{model(), dtype, 1201, 1, Recompute::block, {.outer = 2, .inner = 2}};
+    TrainingShape c{model(), dtype, 301, 1, Recompute::block, {.outer = 2, .inner = 2}};
     c.attention.strategy = AttentionStrategy::double_ring;
     c.sharding = ShardState::optimizer;
     expect_close(c, "double ring");
@@ -169,7 +170,7 @@ TEST(MemoryAccount, OfSevenBillionParametersIsWhatArithmeticSays) {
 }
 
 TEST(MemoryAccount, RefusesWhatCannotFitAndSaysWhatWould) {
-  const TrainingShape c{model(), DType::f32, 5000, 1, Recompute::none};
+  const TrainingShape c{model(), DType::f32, 1000, 1, Recompute::none};
   const int64_t need = training_memory(c).total();
   EXPECT_NO_THROW(require_memory(c, need));
   TrainingShape kept = c;
@@ -183,7 +184,7 @@ TEST(MemoryAccount, RefusesWhatCannotFitAndSaysWhatWould) {
         << error.what();
   }
   const auto ways =
-      ways_to_fit(c, training_memory({model(), DType::f32, 64, 1, Recompute::block}).total());
+      ways_to_fit(c, training_memory({model(), DType::f32, 130, 1, Recompute::block}).total());
   ASSERT_FALSE(ways.empty());
   EXPECT_NE(ways.back().find("a context of"), std::string::npos);
 }

@@ -1,0 +1,136 @@
+// ringbolt plan: what a training run would need in memory, before any GPU is asked for it.
+#include <iostream>
+
+#include "apps/commands.h"
+#include "apps/common_options.h"
+#include "apps/results.h"
+#include "core/base/error.h"
+#include "core/base/quantity.h"
+#include "io/table.h"
+#include "parallel/memory_account.h"
+
+namespace ringbolt {
+namespace {
+
+struct PlanOptions {
+  std::string model = "llama2-7b";
+  std::vector<int64_t> lengths{4096, 16384, 131072, 1048576};
+  std::vector<int64_t> ranks{1, 8, 64};
+  int64_t batch_size = 1;
+  DType dtype = DType::bf16;
+  Recompute recompute = Recompute::block_keep_attention;
+  ShardState sharding = ShardState::gradients;
+  Device device = Device::cuda;
+  double memory_gib = 0;
+  OutputOptions out;
+
+  void declare(OptionSet& options) {
+    options.group("Run");
+    options.add("model", "SHAPE", model, "As in ringbolt train");
+    options.add("context-lengths", "LIST", lengths, "Tokens of a sequence").at_least(1);
+    options.add("ranks", "LIST", ranks, "Ranks that share each sequence, and the training state")
+        .at_least(1);
+    options.add("batch-size", "N", batch_size, "Sequences of a micro-batch").at_least(1);
+    options.choice<DType>("dtype", dtype, {{"f32", DType::f32}, {"bf16", DType::bf16}},
+                          "Type of weights and activations");
+    options.choice<Recompute>("recompute", recompute,
+                              {{"none", Recompute::none},
+                               {"block", Recompute::block},
+                               {"block-keep-attention", Recompute::block_keep_attention}},
+                              "What backward computes again");
+    options.choice<ShardState>(
+        "shard", sharding,
+        {{"optimizer", ShardState::optimizer}, {"gradients", ShardState::gradients}},
+        "What the ranks divide: masters and moments, or gradients, too");
+    options.choice<Device>("device", device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
+                           "A GPU's libraries take memory of their own");
+    options.add("memory", "GIB", memory_gib, "What a rank has: says what fits, and what would")
+        .at_least(0);
+    out.declare(options);
+    options.example("plan");
+    options.example("plan --model llama2-13b --context-lengths 16K --ranks 8 --memory 139");
+  }
+};
+
+TrainingShape shape_of(const PlanOptions& o, int64_t length, int64_t ranks) {
+  TrainingShape c;
+  c.model = model_shape(o.model);
+  c.dtype = o.dtype;
+  c.context_length = length;
+  c.batch_size = o.batch_size;
+  c.recompute = o.recompute;
+  c.mesh.inner = static_cast<int>(ranks);
+  if (ranks > 1) c.sharding = o.sharding;
+  // As train chooses: the side with fewer bytes travels in backward.
+  const bool grouped = c.model.num_key_value_heads < c.model.num_attention_heads;
+  c.attention.backward = grouped ? RingBackward::keys : RingBackward::queries;
+  c.gpu = o.device == Device::cuda;
+  return c;
+}
+
+Json to_json(const TrainingShape& c, const MemoryAccount& account) {
+  Json bytes = Json::object();
+  for (size_t kind = 0; kind < kMemoryKinds; ++kind) {
+    bytes.set(name_of(static_cast<MemoryKind>(kind)), account.bytes[kind]);
+  }
+  return Json::object()
+      .set("context_length", c.context_length)
+      .set("ranks", static_cast<int64_t>(c.mesh.world()))
+      .set("bytes", bytes)
+      .set("total_bytes", account.total())
+      .set("moment", account.moment);
+}
+
+}  // namespace
+
+int run_plan(const Arguments& arguments) {
+  PlanOptions o;
+  OptionSet options("plan",
+                    "Shows what training would need in memory on each rank, by kind, at the moment "
+                    "when most is live.");
+  o.declare(options);
+  if (!options.parse(arguments, std::cout)) return 0;
+
+  const auto available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
+  std::vector<std::string> heads{"context", "ranks", "total"};
+  for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind) {  // no cache in training
+    heads.push_back(name_of(static_cast<MemoryKind>(kind)));
+  }
+  if (available > 0) heads.push_back("fits");
+  Table table(heads);
+  Json rows = Json::array();
+  std::string advice;
+  for (const int64_t length : o.lengths) {
+    for (const int64_t ranks : o.ranks) {
+      const TrainingShape c = shape_of(o, length, ranks);
+      const MemoryAccount account = training_memory(c);
+      std::vector<std::string> row{format_count(length), concat(ranks),
+                                   format_bytes(account.total())};
+      for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind)
+        row.push_back(format_bytes(account.bytes[kind]));
+      const bool fits = account.total() <= available;
+      if (available > 0) row.push_back(fits ? "yes" : "no");
+      table.add_row(row);
+      Json entry = to_json(c, account);
+      if (available > 0) entry.set("fits", fits);
+      rows.push(entry);
+      if (available == 0 || fits) continue;
+      for (const std::string& way : ways_to_fit(c, available)) {
+        advice += concat(format_count(length), " tokens on ", ranks,
+                         ranks == 1 ? " rank" : " ranks", ": ", way, "\n");
+      }
+    }
+  }
+  const ModelConfig config = model_shape(o.model);
+  if (!json_is_output(o.out.json)) {
+    std::cout << o.model << ", " << format_grouped(config.parameter_count()) << " parameters, "
+              << name_of(o.dtype) << ", batch " << o.batch_size << "; bytes of one rank\n\n"
+              << table.str() << (advice.empty() ? "" : "\nWould fit:\n" + advice);
+  }
+  Json result = begin_result("plan");
+  result.set("model", o.model).set("results", rows);
+  write_result(o.out.json, result);
+  return 0;
+}
+
+}  // namespace ringbolt

@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, the most valuable first, within a time limit: tests, then figures. Raw JSON and logs are kept.
+#
+#   bash tests/gpu/run.sh [--seconds N] [--out DIR] [--root DIR] [STEP…]     (default 1500, gpu-results, where it lies)
+#
+# ROOT is a build tree (build/cuda) or what tests/gpu/pack.sh packed. STEPs are names from the list below; none is all. Each
+# step writes DIR/STEP.log and what JSON it has; DIR/summary.json says how each ended. When the time is up the step at work is
+# ended, what it wrote is kept, the rest is marked "no time". SIGTERM and SIGINT do the same. Exit status: 0 if no step
+# failed, 1 if one did, 77 without a GPU.
+# shellcheck disable=SC2317  # steps are called by name
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+seconds=1500 out=gpu-results root='' wanted=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seconds) seconds=$2 && shift 2 ;;
+    --out) out=$2 && shift 2 ;;
+    --root) root=$2 && shift 2 ;;
+    -*) echo "unknown option $1 (there are --seconds, --out, --root). See the head of $0." >&2 && exit 2 ;;
+    *) wanted+=("$1") && shift ;;
+  esac
+done
+
+# --- where the programs are ---------------------------------------------------------------------------------------------
+for guess in "$root" "$here/.." "$here/../../build/cuda"; do
+  if [ -n "$guess" ] && { [ -x "$guess/bin/ringbolt" ] || [ -x "$guess/apps/ringbolt" ]; }; then root=$guess && break; fi
+done
+program() {  # the path of a program in a pack or in a build tree
+  local place
+  for place in "$root/bin/$1" "$root/apps/$1" "$root/tests/core/$1" "$root/tests/benchmarks/$1"; do
+    if [ -x "$place" ]; then echo "$place" && return; fi
+  done
+  echo "/missing/$1"
+}
+[ -x "$(program ringbolt)" ] || { echo "no ringbolt under '$root' (neither a build tree nor a pack). Use --root." >&2 && exit 2; }
+if [ -d "$root/lib" ] && [ -x "$root/bin/ringbolt" ]; then  # a pack: its libraries, then the machine's CUDA
+  path=$root/lib
+  for place in /usr/local/cuda/lib64 /usr/local/lib/python3*/*-packages/nvidia/*/lib /usr/lib/python3*/*-packages/nvidia/*/lib; do
+    if [ -d "$place" ]; then path=$path:$place; fi
+  done
+  export LD_LIBRARY_PATH=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+mkdir -p "$out" && out=$(cd "$out" && pwd)
+
+# --- steps --------------------------------------------------------------------------------------------------------------
+ringbolt=$(program ringbolt)
+large() {  # the model that fits the GPU, with its training state
+  local gib=0
+  if command -v nvidia-smi >/dev/null; then
+    gib=$(($(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits -i 0 2>/dev/null | head -n 1 || echo 0) / 1024))
+  fi
+  if [ "$gib" -ge 130 ]; then echo llama2-7b; else echo llama2-7b,layers=12; fi
+}
+
+step_device() {
+  if command -v nvidia-smi >/dev/null; then nvidia-smi && nvidia-smi -q -d CLOCK,POWER,ECC; fi
+  "$ringbolt" info --device cuda --json "$out/device.json" && "$ringbolt" info --device cuda
+}
+step_operations() { "$(program backend_test)" --gtest_filter='*/cuda_*' --gtest_output="json:$out/operations.json"; }
+step_attention() { "$(program cuda_attention_benchmark)" 1 | tee "$out/attention.jsonl"; }
+step_training() {
+  "$ringbolt" bench --device cuda --what step --dtype bf16 --model "$(large)" --context-length 16K \
+    --recompute block-keep-attention --seconds 20 --progress none --json "$out/training.json" && cat "$out/training.json"
+}
+step_model() { "$(program model_test)" --gtest_filter='*/cuda_*' --gtest_output="json:$out/model.json"; }
+step_rowwise() {
+  "$ringbolt" bench --device cuda --what rowwise --model llama2-7b --context-length 16K --seconds 0.3 --progress none \
+    --json "$out/rowwise.json" && cat "$out/rowwise.json"
+}
+step_matmul() {
+  "$ringbolt" bench --device cuda --what matmul --seconds 0.5 --progress none --json "$out/matmul.json" && cat "$out/matmul.json"
+}
+step_text() {  # greedy text of a small published model: the CPU's and the GPU's must be one
+  local data=${RINGBOLT_DATA:-$here/../../../shared/data} device
+  local model=$data/checkpoints/stories260K.bin
+  if [ ! -f "$model" ]; then echo "$model is not here (RINGBOLT_DATA names the folder)" && return 77; fi
+  for device in cpu cuda; do
+    "$ringbolt" generate --device "$device" --checkpoint "$model" --tokenizer "$data/tokenizers/tok512" --prompt "Once upon a time" \
+      --max-tokens 200 --temperature 0 >"$out/text-$device.txt" || return 1
+  done
+  cat "$out/text-cuda.txt" && cmp "$out/text-cpu.txt" "$out/text-cuda.txt"
+}
+step_sanitizer() {
+  command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed" && return 77; }
+  compute-sanitizer --error-exitcode 9 "$(program backend_test)" \
+    --gtest_filter='*/cuda_*:-*4096*:*Deterministic*' --gtest_brief=1
+}
+step_peer() {  # the same model's step in PyTorch, with the best attention installed there
+  python3 -c 'import torch' 2>/dev/null || { echo "PyTorch is not installed" && return 77; }
+  python3 "$here/peer_step.py" --layers "$([ "$(large)" = llama2-7b ] && echo 32 || echo 12)" --context 16384 \
+    --out "$out/peer.json"
+}
+step_profile() {
+  command -v nsys >/dev/null || { echo "nsys is not installed" && return 77; }
+  nsys profile --force-overwrite true --output "$out/step" "$ringbolt" bench --device cuda --what step --dtype bf16 \
+    --model llama2-7b,layers=4 --context-length 16K --recompute block-keep-attention --seconds 1 --progress none &&
+    nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
+}
+readonly steps=(device operations attention training model rowwise matmul text peer sanitizer profile)
+
+# --- running them -------------------------------------------------------------------------------------------------------
+entries='' status_of_all=0 child=''
+record() {  # name status seconds
+  entries+="${entries:+,}"$'\n'"  {\"step\":\"$1\",\"status\":\"$2\",\"seconds\":$3}"
+  printf '{"limit_seconds":%d,"steps":[%s\n]}\n' "$seconds" "$entries" >"$out/summary.json"
+  printf '%-12s %-10s %4d s\n' "$1" "$2" "$3"
+}
+stopping=no
+stop() {
+  stopping=yes
+  if [ -n "$child" ]; then kill -TERM -- "-$child" 2>/dev/null; fi
+}
+trap stop TERM INT
+
+# Ends a step's whole process group where the time is up: TERM, then KILL.
+run_step() {
+  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) watch
+  if [ "$left" -lt 5 ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
+  set -m
+  (step_"$name") >"$out/$name.log" 2>&1 </dev/null &
+  child=$!
+  (sleep "$left" && kill -TERM -- "-$child" 2>/dev/null && sleep 10 && kill -KILL -- "-$child" 2>/dev/null) >/dev/null 2>&1 &
+  watch=$!
+  set +m
+  while wait "$child"; status=$?; kill -0 "$child" 2>/dev/null; do :; done  # a signal ends `wait`, not the step
+  child=''
+  kill -- "-$watch" 2>/dev/null
+  wait "$watch" 2>/dev/null
+  case $status in
+    0) record "$name" passed $((SECONDS - began)) ;;
+    77) record "$name" skipped $((SECONDS - began)) ;;
+    *) if [ $((SECONDS)) -ge "$seconds" ] || [ "$stopping" = yes ]; then
+         record "$name" "cut off" $((SECONDS - began))
+       else
+         record "$name" failed $((SECONDS - began)) && status_of_all=1 && tail -n 15 "$out/$name.log"
+       fi ;;
+  esac
+}
+
+if ! "$ringbolt" info --device cuda >"$out/device.log" 2>&1; then
+  cat "$out/device.log" >&2
+  echo "nothing was checked: there is no GPU here"
+  exit 77
+fi
+for name in "${steps[@]}"; do
+  if [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]]; then run_step "$name"; fi
+done
+echo "results in $out"
+exit $status_of_all
