@@ -75,7 +75,7 @@ void require_same_sequences(const Origin& origin, const TrainingRecipe& recipe) 
               before % recipe.data_ranks == 0
                   ? concat("Choose batch size and accumulation so that they make ",
                            before / recipe.data_ranks, " together.")
-                  : concat("Choose a number of data ranks that divides ", before, ".")));
+                  : concat("Choose --sequence-ranks so that the data ranks divide ", before, ".")));
 }
 
 TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
