@@ -113,8 +113,7 @@ TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int w
     validation = open_tokens(*o.validation_tokens, origin.config);
     static_cast<void>(window_count(validation_protocol(o, recipe), validation->tokens()));
   }
-  const AttentionChoice attention = o.mesh.choice(mesh, origin.config);
-  return {std::move(origin), mesh, attention, recipe, std::move(data), std::move(validation)};
+  return {std::move(origin), mesh, recipe, std::move(data), std::move(validation)};
 }
 
 }  // namespace ringbolt

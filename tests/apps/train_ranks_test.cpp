@@ -56,6 +56,9 @@ class TrainOnRanks : public Commands {
   Words words(const std::string& run, int steps, Words more = {}) {
     more.insert(more.end(),
                 {"--threads", "1", "--validation-tokens", tokens(1), "--evaluation-windows", "3"});
+    if (std::find(more.begin(), more.end(), "--attention") == more.end()) {
+      more.insert(more.end(), {"--attention", "ring"});  // auto depends on the machine
+    }
     return training(run, steps, more);
   }
   static Words program(const Words& arguments) {
@@ -122,6 +125,19 @@ TEST_F(TrainOnRanks, OfSeparateDocumentsHasTheLossesOfOne) {
   expect_success(with("joined", {}, "joined"));
   const double joined = metric(folder_ / "joined", "loss").back();
   EXPECT_GT(std::abs(joined - metric(folder_ / "one", "loss").back()), 1e-3);
+}
+
+TEST_F(TrainOnRanks, AutoSaysWhyAndKeepsItsChoice) {
+  expect_success(words("one", 4));
+  const Outcome outcome =
+      run(words("auto", 4, {"--local-ranks", "2", "--attention", "auto", "--stop-after", "2"}), "",
+          {{"RINGBOLT_PROGRESS", "lines"}});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("attention by "), std::string::npos) << outcome.err;
+  const Json options = Json::parse(read_file(folder_ / "auto/options.json"), "options.json");
+  EXPECT_NE(options.at("attention").as_text(), "auto");
+  expect_success({"train", "--output", folder_ / "auto", "--resume"});
+  expect_same_losses("auto", "one", 4);
 }
 
 TEST_F(TrainOnRanks, ACheckpointOfFourRanksGoesOnOnAnyNumber) {
