@@ -39,7 +39,7 @@ struct Command {
 constexpr std::array kCommands{
     Command{"tokenize", "turn text files into a token file", ringbolt::run_tokenize, Ranks::one},
     Command{"train", "train a model, or fine-tune one at a context length and rotary base",
-            ringbolt::run_train, Ranks::one},
+            ringbolt::run_train, Ranks::all},
     Command{"evaluate", "loss, perplexity and accuracy over context lengths",
             ringbolt::run_evaluate, Ranks::one},
     Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
