@@ -35,7 +35,8 @@ function(ringbolt_add_test name)
   target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
   if(NOT arg_RANKS)
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." PROPERTIES TIMEOUT ${arg_TIMEOUT})
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}."
+      PROPERTIES TIMEOUT ${arg_TIMEOUT})
     # Lists do not survive gtest_discover_tests: it takes the second label for another property.
     set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
     file(CONFIGURE OUTPUT ${file} @ONLY CONTENT
