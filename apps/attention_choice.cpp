@@ -5,12 +5,17 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "io/table.h"
 #include "parallel/cost_model.h"
 #include "parallel/launch.h"
 #include "parallel/measure_rates.h"
 
 namespace ringbolt {
 namespace {
+
+/// Measured rates differ from run to run, and another strategy gives other roundings: the usual
+/// ring stays where the gain is small, so that a run is repeated bit for bit.
+constexpr double kWorthASwitch = 1.05;
 
 bool can_travel(RingBackwardWord word, RingBackward side) {
   return word == RingBackwardWord::automatic ||
@@ -89,9 +94,20 @@ AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& 
            !can_travel(options.backward, c.choice.backward);
   });
   if (plan.candidates.empty()) return decision;
-  decision.mesh = plan.best().mesh;
+  const AttentionCandidate stated =
+      predict_attention(job, plan.rates, {1, mesh.outer, mesh.inner, mesh.head}, decision.choice);
+  const AttentionCandidate& best = plan.best();
+  if (stated.seconds() <= kWorthASwitch * best.seconds()) {
+    const double percent = 100 * (stated.seconds() / best.seconds() - 1);
+    decision.reason = percent > 0 ? concat("attention by ", stated.str(), ": ", best.str(),
+                                           " would be ", fixed(percent, 1),
+                                           " % faster, which is within the measurement's error")
+                                  : plan.reason();
+    return decision;
+  }
+  decision.mesh = best.mesh;
   decision.mesh.data = mesh.data;
-  decision.choice = plan.best().choice;
+  decision.choice = best.choice;
   decision.reason = plan.reason();
   return decision;
 }

@@ -41,7 +41,7 @@ constexpr std::array kCommands{
     Command{"train", "train a model, or fine-tune one at a context length and rotary base",
             ringbolt::run_train, Ranks::all},
     Command{"evaluate", "loss, perplexity and accuracy over context lengths",
-            ringbolt::run_evaluate, Ranks::one},
+            ringbolt::run_evaluate, Ranks::all},
     Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
     Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::all},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info,

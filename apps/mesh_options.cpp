@@ -12,7 +12,7 @@ void require(bool condition, const std::string& problem, const std::string& why,
 
 }  // namespace
 
-void MeshOptions::declare(OptionSet& options) {
+void MeshOptions::declare(OptionSet& options, StorePurpose purpose) {
   options.group("Ranks");
   options
       .add("local-ranks", "N", ranks.local_ranks,
@@ -47,16 +47,18 @@ void MeshOptions::declare(OptionSet& options) {
        {"all-gather", AttentionWord::all_gather}},
       "How keys and values reach all ranks of a sequence; auto measures the ranks, takes what the "
       "cost model says (head ranks included), and says why");
-  options.choice<RingBackwardWord>(
-      "ring-backward", backward,
-      {{"auto", RingBackwardWord::automatic},
-       {"keys", RingBackwardWord::keys},
-       {"queries", RingBackwardWord::queries}},
-      "What travels in backward; auto takes what is faster or moves fewer bytes");
-  options.choice<ShardState>(
-      "shard-state", shard_state,
-      {{"gradients", ShardState::gradients}, {"optimizer", ShardState::optimizer}},
-      "What ranks divide: masters and moments (ZeRO-1), or gradients, too (ZeRO-2)");
+  if (purpose == StorePurpose::training) {
+    options.choice<RingBackwardWord>(
+        "ring-backward", backward,
+        {{"auto", RingBackwardWord::automatic},
+         {"keys", RingBackwardWord::keys},
+         {"queries", RingBackwardWord::queries}},
+        "What travels in backward; auto takes what is faster or moves fewer bytes");
+    options.choice<ShardState>(
+        "shard-state", shard_state,
+        {{"gradients", ShardState::gradients}, {"optimizer", ShardState::optimizer}},
+        "What ranks divide: masters and moments (ZeRO-1), or gradients, too (ZeRO-2)");
+  }
   options
       .add("watchdog-seconds", "S", ranks.watchdog_seconds,
            "Longest wait for another rank before the run ends; 0 waits for ever")

@@ -29,7 +29,8 @@ struct MeshOptions {
   RingBackwardWord backward = RingBackwardWord::automatic;
   ShardState shard_state = ShardState::gradients;
 
-  void declare(OptionSet& options);
+  /// Without a backward there is nothing to divide but the sequence.
+  void declare(OptionSet& options, StorePurpose purpose);
   /// Forgets what a resumed run has stored and `world` ranks, 0 if unknown, cannot be: it goes on
   /// with another number of ranks.
   void fit(const OptionSet& options, int64_t world);

@@ -153,6 +153,31 @@ TEST_F(TrainOnRanks, ACheckpointOfFourRanksGoesOnOnAnyNumber) {
   }
 }
 
+TEST_F(TrainOnRanks, EvaluationGivesTheNumbersOfOne) {
+  const std::string run = trained_run();
+  const auto evaluated = [&](const std::string& name, const Words& more) {
+    Words words{"evaluate",    "--checkpoint", run, "--tokens",  tokens(1), "--context-lengths",
+                "37,100",      "--windows",    "7", "--threads", "1",       "--json",
+                folder_ / name};
+    words.insert(words.end(), more.begin(), more.end());
+    expect_success(words);
+    return Json::parse(read_file(folder_ / name), name).at("lengths");
+  };
+  const Json alone = evaluated("one.json", {});
+  for (const Words& more :
+       {Words{"--local-ranks", "3", "--attention", "ring"},
+        Words{"--local-ranks", "4", "--sequence-ranks", "2", "--attention", "all-gather"}}) {
+    const Json ranked = evaluated("ranks.json", more);
+    for (size_t i = 0; i < 2; ++i) {
+      const Json& a = ranked.items()[i];
+      const Json& e = alone.items()[i];
+      EXPECT_EQ(a.at("tokens"), e.at("tokens"));
+      EXPECT_EQ(a.at("windows"), e.at("windows"));
+      EXPECT_NEAR(a.at("loss").as_real(), e.at("loss").as_real(), 1e-6);
+    }
+  }
+}
+
 TEST_F(TrainOnRanks, ResumingKeepsTheSequencesOfAStep) {
   expect_success(words("run", 8, {"--stop-after", "2"}));
   const std::string run = folder_ / "run";
