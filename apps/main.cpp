@@ -74,9 +74,9 @@ int run_here(const Command& command, const Arguments& arguments) {
   const bool help = std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
     return word == "--help" || word == "-h";
   });
-  if (launch && command.ranks == Ranks::one && !help && std::max(launch->size, launch->rank) > 1) {
+  if (launch && command.ranks == Ranks::one && !help && (launch->size > 1 || launch->rank > 0)) {
     throw ringbolt::UsageError(message(
-        concat("cannot run on ", launch->size, " ranks"),
+        "cannot run on several ranks",
         concat("each of them would do the whole of ", command.name, " again"),
         concat("Start ringbolt ", command.name, " without mpirun or srun, or with one rank.")));
   }
