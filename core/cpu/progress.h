@@ -1,4 +1,5 @@
-// What an operation calls between its tiles, so that an exchange between ranks moves on while the kernel runs.
+// What an operation calls between its tiles, so that an exchange between ranks moves on while the
+// kernel runs.
 #pragma once
 
 #include <chrono>
@@ -8,8 +9,8 @@
 
 namespace ringbolt::cpu {
 
-/// Calls a function at most every 100 us. What it throws must not leave a parallel loop: it is kept, ends the calls, and
-/// is thrown by finish().
+/// Calls a function at most every 100 us. What it throws must not leave a parallel loop: it is
+/// kept, ends the calls, and is thrown by finish().
 class Progress {
  public:
   void set(std::function<void()> function) {
@@ -17,7 +18,8 @@ class Progress {
     error_ = nullptr;
   }
 
-  /// Does something on the thread that called the operation alone; the others pass. About 30 ns where nothing is due.
+  /// Does something on the thread that called the operation alone; the others pass. About 30 ns
+  /// where nothing is due.
   void poll() noexcept;
 
   /// After the parallel loop.
