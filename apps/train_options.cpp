@@ -111,7 +111,7 @@ void TrainOptions::declare(OptionSet& options) {
   declare_model(options, *this);
   declare_optimizer(options, *this);
   declare_run(options, *this);
-  mesh.declare(options);
+  mesh.declare(options, StorePurpose::training);
   device.declare(options);
   out.declare(options);
   options.example(

@@ -109,7 +109,7 @@ TEST_F(MemoryAccounts, OfRingsAgree) {
     for (const int ranks : {2, 3}) {
       for (const RingBackward backward : {RingBackward::keys, RingBackward::queries}) {
         for (const ShardState state : {ShardState::optimizer, ShardState::gradients}) {
-          TrainingShape c{model(),         dtype, 601, 1, Recompute::block_keep_attention,
+          TrainingShape c{model(),         dtype, 301, 1, Recompute::block_keep_attention,
                           {.inner = ranks}};
           c.attention.backward = backward;
           c.sharding = state;
