@@ -2,10 +2,12 @@
 # Everything a change must pass, on any Debian or Ubuntu machine: installs what is missing, builds, runs all tests.
 #
 #   bash tests/run.sh            all stages, about 15 minutes on 2 cores from nothing
-#   bash tests/run.sh tests      only these stages, of: tests headers sanitizers threads
+#   bash tests/run.sh tests      only these stages, of: tests headers cuda sanitizers threads
 #
 # tests       preset cpu: every test but those that need a GPU; the install test is one of them
 # headers     each public header compiles alone
+# cuda        preset cuda for one architecture: compiles, links, says what is missing without a GPU, and cuDNN's graphs for a
+#             GPU that need not be here; where there is no CUDA toolkit it says loudly that nothing was checked
 # sanitizers  preset asan: the tests again, but the slow ones, under AddressSanitizer and UBSan with leak checking
 # threads     preset tsan: ranks as threads, under the thread sanitizer
 #
@@ -15,7 +17,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stages=("$@")
-if [ "${#stages[@]}" -eq 0 ]; then stages=(tests headers sanitizers threads); fi
+if [ "${#stages[@]}" -eq 0 ]; then stages=(tests headers cuda sanitizers threads); fi
 jobs=${RINGBOLT_JOBS:-$(nproc)}
 passed=0
 failed=0
@@ -68,6 +70,40 @@ stage_headers() {
   step "headers alone" cmake --build --preset cpu -j "$jobs" --target all_verify_interface_header_sets
 }
 
+# Where cudnn_frontend.h is, after fetching it where it is nowhere: headers only, into the build folder.
+find_cudnn_frontend() {
+  local folder
+  for folder in "${CUDNN_FRONTEND_INCLUDE_DIR:-}" "$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)/include" \
+    "$PWD/build/cudnn_frontend/include"; do
+    if [ -f "$folder/cudnn_frontend.h" ]; then echo "$folder" && return; fi
+  done
+  python3 -m pip install -q --no-deps --disable-pip-version-check --target build/cudnn_frontend nvidia-cudnn-frontend >/dev/null 2>&1 &&
+    [ -f build/cudnn_frontend/include/cudnn_frontend.h ] && echo "$PWD/build/cudnn_frontend/include"
+}
+
+stage_cuda() {
+  heading "CUDA"
+  local frontend nvcc=/usr/local/cuda/bin/nvcc
+  command -v nvcc >/dev/null && nvcc=$(command -v nvcc)
+  if [ ! -x "$nvcc" ]; then
+    echo "NOT CHECKED: the CUDA backend was not compiled (there is no nvcc here). Run this stage where a CUDA toolkit is."
+    skipped=$((skipped + 1))
+    return
+  fi
+  if ! frontend=$(find_cudnn_frontend); then
+    echo "NOT CHECKED: the CUDA backend was not compiled (cudnn-frontend is not here and could not be fetched with pip)."
+    skipped=$((skipped + 1))
+    return
+  fi
+  PATH=$(dirname "$nvcc"):$PATH
+  export PATH
+  # One architecture and what links all of the backend; the rest of the program is the preset cpu's.
+  step "configure" cmake --preset cuda -D CMAKE_CUDA_ARCHITECTURES=90a-real -D CUDNN_FRONTEND_INCLUDE_DIR="$frontend" &&
+    step "build" cmake --build --preset cuda -j "$jobs" --target cuda_test || return
+  step "without a GPU, and graphs for one" env LD_LIBRARY_PATH="$PWD/build/cuda/tests/core/stand_in_driver" \
+    build/cuda/tests/core/cuda_test --gtest_filter='-*A100*:*B200*'
+}
+
 stage_sanitizers() {
   heading "Building (preset asan)"
   # tests/all: the tests and what they link, no more.
@@ -91,8 +127,8 @@ stage_threads() {
 step "packages" bash cmake/setup.sh || { echo "total: $passed passed, $failed failed, $skipped skipped"; exit 1; }
 for stage in "${stages[@]}"; do
   case $stage in
-    tests | headers | sanitizers | threads) "stage_$stage" ;;
-    *) echo "unknown stage '$stage' (there are tests, headers, sanitizers, threads). Name one of these, or none for all."; exit 2 ;;
+    tests | headers | cuda | sanitizers | threads) "stage_$stage" ;;
+    *) echo "unknown stage '$stage' (there are tests, headers, cuda, sanitizers, threads). Name one of these, or none for all."; exit 2 ;;
   esac
 done
 
