@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "apps/results.h"
+#include "apps/train_memory.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/bench/workloads.h"
@@ -71,6 +72,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       decision_(decide_attention(o.mesh, setup.mesh, world, *backend_, config_,
                                  {StorePurpose::training, o.dtype, recipe_.context_length})),
       mesh_(world, decision_.mesh),
+      memory_(check_memory(o, config_, recipe_, decision_.mesh, decision_.choice)),
       parameters_(make_parameters(o, *backend_, world, config_)),
       model_(*backend_, *parameters_),
       placement_(make_placement(o, *backend_, mesh_, decision_.choice)),
@@ -86,6 +88,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
     metrics_.emplace(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt);
   }
   if (!decision_.reason.empty()) progress_.note(decision_.reason);
+  progress_.note(memory_);
   load(setup.origin);
 }
 

@@ -70,6 +70,7 @@ class Trainer {
   std::unique_ptr<Backend> backend_;
   AttentionDecision decision_;
   Mesh mesh_;
+  std::string memory_;  ///< the account, in a line: before anything large is allocated
   std::unique_ptr<ParameterStore> parameters_;
   Transformer model_;
   std::unique_ptr<Placement> placement_;

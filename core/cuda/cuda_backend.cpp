@@ -205,6 +205,10 @@ std::unique_ptr<Backend> make_cuda_backend(int device) {
   return std::make_unique<CudaBackend>(device);
 }
 
+int64_t cuda_memory_bytes(int device) {
+  return static_cast<int64_t>(cuda::open_device(device).memory_bytes);
+}
+
 bool cuda_is_built() { return true; }
 
 std::string why_no_cuda() {

@@ -16,6 +16,9 @@ namespace ringbolt {
 /// number.
 std::unique_ptr<Backend> make_cuda_backend(int device = 0);
 
+/// All of the GPU's memory. Throws: as make_cuda_backend().
+int64_t cuda_memory_bytes(int device = 0);
+
 /// Whether this build has the backend at all.
 bool cuda_is_built();
 

@@ -5,6 +5,8 @@ namespace ringbolt {
 
 std::unique_ptr<Backend> make_cuda_backend(int) { throw NotBuilt(why_no_cuda()); }
 
+int64_t cuda_memory_bytes(int) { throw NotBuilt(why_no_cuda()); }
+
 bool cuda_is_built() { return false; }
 
 std::string why_no_cuda() {
