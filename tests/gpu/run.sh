@@ -115,7 +115,9 @@ trap stop TERM INT
 
 # Ends a step's whole process group where the time is up: TERM, then KILL.
 run_step() {
-  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) watch
+  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) most watch
+  case $name in training | peer | sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
+  if [ "$left" -gt "$most" ]; then left=$most; fi
   if [ "$left" -lt 5 ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
   set -m
   (step_"$name") >"$out/$name.log" 2>&1 </dev/null &
@@ -130,7 +132,7 @@ run_step() {
   case $status in
     0) record "$name" passed $((SECONDS - began)) ;;
     77) record "$name" skipped $((SECONDS - began)) ;;
-    *) if [ $((SECONDS)) -ge "$seconds" ] || [ "$stopping" = yes ]; then
+    *) if [ $((SECONDS - began)) -ge "$left" ] || [ "$stopping" = yes ]; then
          record "$name" "cut off" $((SECONDS - began))
        else
          record "$name" failed $((SECONDS - began)) && status_of_all=1 && tail -n 15 "$out/$name.log"
