@@ -48,7 +48,13 @@ RINGBOLT_SIMD Ints load(const int32_t* p) { return *reinterpret_cast<const Unali
 RINGBOLT_SIMD void store(float* p, Floats x) { *reinterpret_cast<UnalignedFloats*>(p) = x; }
 /// kLanes values of 16 bits, each in the low half of its lane.
 RINGBOLT_SIMD Ints load_halves(const void* p) {
+#if defined(__AVX512F__)
+  // (GCC 12 makes two halves of the conversion below.)
+  const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  return __builtin_bit_cast(Ints, _mm512_maskz_cvtepu16_epi32(kAllLanes, halves));
+#else
   return __builtin_convertvector(*static_cast<const UnalignedHalves*>(p), Ints);
+#endif
 }
 RINGBOLT_SIMD Floats broadcast(float x) { return x - Floats{}; }
 RINGBOLT_SIMD Ints broadcast(int32_t x) { return x - Ints{}; }
