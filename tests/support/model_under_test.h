@@ -37,10 +37,10 @@ class ModelUnderTest {
 
   /// Forward and backward of the mean loss over `counted` targets.
   LossSum train(const reference::Batch& batch, Recompute policy, int64_t counted,
-                bool last = true) {
+                MicroBatch which = MicroBatch::last_of_step) {
     WholeSequenceAttention attention(backend_, batch.slices);
     return model_.train(batch.ids, batch.targets, table(batch), attention, policy,
-                        1.0F / static_cast<float>(counted), last);
+                        1.0F / static_cast<float>(counted), which);
   }
 
   enum class Part { weight, master, gradient };
