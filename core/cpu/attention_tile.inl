@@ -139,10 +139,14 @@ RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
     const int width = last - first;
     if (width == kTileVectors) {
       body.template operator()<kTileVectors>(first);
-    } else if (width == 1) {
-      body.template operator()<1>(first);
+    } else if constexpr (kTileVectors > 2) {
+      if (width == 2) {
+        body.template operator()<2>(first);
+      } else {
+        body.template operator()<1>(first);
+      }
     } else {
-      body.template operator()<2>(first);
+      body.template operator()<1>(first);
     }
   }
 }

@@ -39,17 +39,31 @@ RINGBOLT_SIMD Floats across_depth(const T* x, int64_t stride, int64_t rows, int6
   return weave(part[0], part[1]);
 }
 
+/// x and y interleaved: their lower halves, and their upper halves.
+RINGBOLT_SIMD Floats interleave_low(Floats x, Floats y) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#else
+  return __builtin_shufflevector(x, y, 0, 4, 1, 5);
+#endif
+}
+RINGBOLT_SIMD Floats interleave_high(Floats x, Floats y) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(x, y, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+  return __builtin_shufflevector(x, y, 2, 6, 3, 7);
+#endif
+}
+
 /// Transposes kLanes vectors: in each of log2(kLanes) rounds vector i and vector i + kLanes / 2 are interleaved.
 RINGBOLT_SIMD void transpose(Floats (&x)[kLanes]) {
-  const Ints first = lane_numbers() / 2 + (lane_numbers() % 2) * kLanes;
-  const Ints second = first + kLanes / 2;
 #pragma GCC unroll 4
   for (int round = 1; round < kLanes; round *= 2) {
     Floats y[kLanes];
 #pragma GCC unroll 8
     for (int i = 0; i < kLanes / 2; ++i) {
-      y[2 * i] = __builtin_shuffle(x[i], x[i + kLanes / 2], first);
-      y[2 * i + 1] = __builtin_shuffle(x[i], x[i + kLanes / 2], second);
+      y[2 * i] = interleave_low(x[i], x[i + kLanes / 2]);
+      y[2 * i + 1] = interleave_high(x[i], x[i + kLanes / 2]);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) x[i] = y[i];

@@ -17,15 +17,17 @@
 namespace ringbolt::cpu {
 namespace {
 
+// Constants in a namespace without a name are each file's own, as they have to be here.
+// NOLINTBEGIN(misc-definitions-in-headers)
 #if defined(__AVX512F__)
-static constexpr int kVectorBytes = 64;
+constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
-static constexpr int kVectorBytes = 32;
+constexpr int kVectorBytes = 32;
 #else
-static constexpr int kVectorBytes = 16;
+constexpr int kVectorBytes = 16;
 #endif
 /// f32 lanes of a vector.
-static constexpr int kLanes = kVectorBytes / 4;
+constexpr int kLanes = kVectorBytes / 4;
 
 using Floats = float __attribute__((vector_size(kVectorBytes)));
 using Ints = int32_t __attribute__((vector_size(kVectorBytes)));
@@ -38,10 +40,11 @@ using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(
 #if defined(__AVX512F__)
 /// Given where GCC 12 would warn of its own unmasked intrinsic
 /// (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593).
-static constexpr __mmask16 kAllLanes = 0xffff;
+constexpr __mmask16 kAllLanes = 0xffff;
 #endif
 
-static constexpr float kInfinity = __builtin_inff();
+constexpr float kInfinity = __builtin_inff();
+// NOLINTEND(misc-definitions-in-headers)
 
 RINGBOLT_SIMD Floats load(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
 RINGBOLT_SIMD Ints load(const int32_t* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
