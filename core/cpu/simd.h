@@ -18,14 +18,14 @@ namespace ringbolt::cpu {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
+static constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
+static constexpr int kVectorBytes = 32;
 #else
-constexpr int kVectorBytes = 16;
+static constexpr int kVectorBytes = 16;
 #endif
 /// f32 lanes of a vector.
-constexpr int kLanes = kVectorBytes / 4;
+static constexpr int kLanes = kVectorBytes / 4;
 
 using Floats = float __attribute__((vector_size(kVectorBytes)));
 using Ints = int32_t __attribute__((vector_size(kVectorBytes)));
@@ -38,17 +38,23 @@ using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(
 #if defined(__AVX512F__)
 /// Given where GCC 12 would warn of its own unmasked intrinsic
 /// (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593).
-constexpr __mmask16 kAllLanes = 0xffff;
+static constexpr __mmask16 kAllLanes = 0xffff;
 #endif
 
-constexpr float kInfinity = __builtin_inff();
+static constexpr float kInfinity = __builtin_inff();
 
 RINGBOLT_SIMD Floats load(const float* p) { return *reinterpret_cast<const UnalignedFloats*>(p); }
 RINGBOLT_SIMD Ints load(const int32_t* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
 RINGBOLT_SIMD void store(float* p, Floats x) { *reinterpret_cast<UnalignedFloats*>(p) = x; }
 /// kLanes values of 16 bits, each in the low half of its lane.
 RINGBOLT_SIMD Ints load_halves(const void* p) {
+#if defined(__AVX512F__)
+  // (GCC 12 makes two halves of the conversion below.)
+  const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  return __builtin_bit_cast(Ints, _mm512_maskz_cvtepu16_epi32(kAllLanes, halves));
+#else
   return __builtin_convertvector(*static_cast<const UnalignedHalves*>(p), Ints);
+#endif
 }
 RINGBOLT_SIMD Floats broadcast(float x) { return x - Floats{}; }
 RINGBOLT_SIMD Ints broadcast(int32_t x) { return x - Ints{}; }
