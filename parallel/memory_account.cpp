@@ -162,12 +162,21 @@ class Step {
 
   /// One piece of tokens: the norm, the products unless they are kept, SwiGLU's result; in backward
   /// a norm's sums besides.
-  void feed_forward() {
+  void feed_forward(bool backward = false) {
     const int64_t piece = std::min(t_, kFeedForwardTokens);
+    const int64_t e = m_.hidden_size;
+    const int64_t f = m_.intermediate_size;
     const Hold normed = ledger_.hold(activations, hidden(piece) + piece * kF32);
     const Hold own =
         ledger_.hold(activations, c_.recompute == Recompute::none ? 0 : products(piece));
+    product(piece, e, 2 * f);
     const Hold hidden_units = ledger_.hold(activations, products(piece) / 2);
+    product(piece, f, e);
+    if (!backward) return;
+    product(e, piece, f, Transpose::yes);
+    product(piece, e, f);
+    product(2 * f, piece, e, Transpose::yes);
+    product(piece, 2 * f, e);
     norm_partials();
   }
 
@@ -183,7 +192,7 @@ class Step {
       restored.push_back(ledger_.hold(activations, queries() + rows()));
       attention_forward();
     }
-    feed_forward();
+    feed_forward(true);
     kept.pop_back();  // the middle, or the products and the middle, are spent
     if (c_.recompute == Recompute::none) kept.pop_back();
     Hold dattention = ledger_.hold(activations, queries());
@@ -210,6 +219,9 @@ class Step {
     const int64_t chunk = std::min(t_, head_chunk_tokens(m_.vocab_size));
     const Hold chunk_logits =
         ledger_.hold(logits, chunk * m_.vocab_size * (kF32 + (narrow() ? a_ : 0)));
+    product(chunk, m_.hidden_size, m_.vocab_size);
+    product(m_.vocab_size, chunk, m_.hidden_size, Transpose::yes);
+    product(chunk, m_.vocab_size, m_.hidden_size);
   }
 
  private:
@@ -226,6 +238,19 @@ class Step {
   int64_t traded_keys() const {
     const int64_t heads = std::max<int64_t>(1, m_.num_key_value_heads / c_.mesh.head);
     return t_ * c_.mesh.head * 2 * heads * m_.head_dim * a_;
+  }
+
+  /// What the CPU packs of the operands of a product (rows, depth) x (depth, columns)
+  /// (core/cpu/matmul.cpp).
+  void product(int64_t rows, int64_t depth, int64_t columns, Transpose left = Transpose::no) {
+    const bool transposed = left == Transpose::yes;
+    const int64_t unit = 64 / a_;
+    if (c_.gpu || rows < 512 || columns < 64 || depth < (transposed ? 1024 : 64)) return;
+    if (depth * columns * a_ > int64_t{64} << 20) return;
+    int64_t padded = round_up(depth, unit);
+    if (transposed && padded * a_ % 4096 == 0) padded += unit;
+    const int64_t turned = transposed ? std::min<int64_t>(256, rows) * padded * a_ : 0;
+    const Hold packed = ledger_.hold(workspace, padded * round_up(columns, 64) * a_ + turned);
   }
 
   // --- libraries, on a GPU

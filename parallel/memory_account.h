@@ -55,7 +55,8 @@ struct TrainingShape {
   MeshShape mesh = {};
   LayoutKind layout = LayoutKind::zigzag;
   AttentionChoice attention = {};
-  std::optional<ShardState> sharding = {};  ///< over all ranks; none: every rank has the whole state
+  std::optional<ShardState> sharding =
+      {};  ///< over all ranks; none: every rank has the whole state
   bool gpu = false;
 };
 MemoryAccount training_memory(const TrainingShape& c);

@@ -127,6 +127,8 @@ std::string name_breach(std::string_view path) {
   const std::string_view name = path.substr(path.rfind('/') + 1);
   if (std::find(kExpectedByTools.begin(), kExpectedByTools.end(), name) != kExpectedByTools.end())
     return "";
+  // find_package(CUDNN) looks for this very name.
+  if (path.starts_with("cmake/Find") && name.ends_with(".cmake")) return "";
   const bool is_source = ends_with_one_of(name, {".h", ".cpp", ".cu", ".cuh", ".inl", ".py"});
   for (char c : name) {
     if (c >= 'A' && c <= 'Z') return "the file's name is not lower case";
