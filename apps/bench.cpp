@@ -11,7 +11,7 @@
 #include "core/cpu/isa.h"
 #include "core/cpu/peak.h"
 #include "io/table.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
@@ -133,7 +133,7 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                 Report& report) {
   const ModelConfig config = step_config(o);
   const auto rotary = [&](Backend& b) {
-    return make_rotary_table(b, frequencies_of(config),
+    return make_rotary_table(b, RotaryMethod(config),
                              sequence_positions(o.context_length, o.batch_size));
   };
   const StepBench step =

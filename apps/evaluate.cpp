@@ -85,7 +85,7 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
                       o.out.progress_output());
     results.push_back(evaluate_context(backend, loaded.model(), protocol, data.tokens.tokens(),
-                                       read, loaded.rotary(),
+                                       read, loaded.rotary(protocol.context_length),
                                        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
@@ -208,8 +208,8 @@ int run_evaluate(const Arguments& arguments) {
   const PredictedReach reach = reach_of(o, loaded);
 
   if (!json_is_output(o.out.json)) {
-    std::cout << loaded.description() << " on " << data.description << "\nrotary base "
-              << format_real(loaded.config().rope_theta) << ", tuned at "
+    std::cout << loaded.description() << " on " << data.description << "\nrotary "
+              << rope_description(loaded.config()) << ", tuned at "
               << loaded.stored_config().max_position_embeddings << " tokens: predicted reach "
               << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n\n"

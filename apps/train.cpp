@@ -22,7 +22,7 @@
 #include "io/model_json.h"
 #include "io/table.h"
 #include "io/tokens.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
@@ -76,7 +76,7 @@ class Trainer {
   std::unique_ptr<Backend> backend_;
   ResidentParameters parameters_;
   Transformer model_;
-  std::vector<double> frequencies_;
+  RotaryMethod method_;
   RotaryTable rotary_;
   WholeSequenceAttention attention_;
   TrainingStep step_;
@@ -103,8 +103,8 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       backend_(o.device.make_backend()),
       parameters_(*backend_, config_, o.dtype, StorePurpose::training),
       model_(*backend_, parameters_),
-      frequencies_(frequencies_of(config_)),
-      rotary_(make_rotary_table(*backend_, frequencies_,
+      method_(config_),
+      rotary_(make_rotary_table(*backend_, method_,
                                 sequence_positions(recipe_.context_length, recipe_.batch_size))),
       attention_(*backend_, causal_slices(sequence_offsets(recipe_))),
       step_(model_, parameters_, recipe_,
@@ -189,7 +189,7 @@ void Trainer::take_step(int64_t step) {
 
 void Trainer::evaluate(Json& line) {
   const RotaryTables rotary = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend_, frequencies_, positions);
+    return make_rotary_table(*backend_, method_, positions);
   };
   const ContextLoss result =
       evaluate_context(*backend_, model_, validation_protocol(o_, recipe_), validation_->tokens(),
@@ -260,11 +260,12 @@ void Trainer::report(int64_t step) const {
 
 /// A resumed run goes on only as it began: these would change what it has computed so far.
 void require_same_run(const OptionSet& options, const RunFolder& run) {
-  const std::vector<std::string> changed = options.changed_since(
-      run.options_file(),
-      {"checkpoint", "model", "context-length", "rope-base", "rope-linear-factor", "rotary-pairing",
-       "batch-size", "gradient-accumulation", "beta1", "beta2", "epsilon", "clip-norm",
-       "weight-decay", "seed", "dtype"});
+  std::vector<std::string> fixed_options = rope_option_names();
+  for (const char* name : {"checkpoint", "model", "context-length", "rotary-pairing", "batch-size",
+                           "gradient-accumulation", "beta1", "beta2", "epsilon", "clip-norm",
+                           "weight-decay", "seed", "dtype"})
+    fixed_options.emplace_back(name);
+  const std::vector<std::string> changed = options.changed_since(run.options_file(), fixed_options);
   if (changed.empty()) return;
   throw UsageError(message(concat("--", changed.front(), " differs from the run in ", run.path()),
                            "a resumed run goes on as it began",

@@ -6,6 +6,7 @@
 
 #include "apps/common_options.h"
 #include "apps/options.h"
+#include "apps/rope_options.h"
 #include "core/model/block.h"
 #include "core/train/schedule.h"
 
@@ -18,8 +19,7 @@ struct TrainOptions {
   std::optional<std::string> validation_tokens;
 
   std::optional<int64_t> context_length;
-  std::optional<double> rope_base;
-  std::optional<double> rope_linear_factor;
+  RopeOptions rope;
   std::optional<RotaryPairing> rotary_pairing;
 
   int64_t steps = 0;

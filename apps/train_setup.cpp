@@ -32,11 +32,11 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
     origin.config = model_shape(*o.model);
     origin.config.rotary_pairing = o.rotary_pairing.value_or(RotaryPairing::half_split);
   }
+  // The original length of a rotary method is a trained model's, and a new one's own.
+  if (o.checkpoint) o.rope.apply(origin.config);
   origin.config.max_position_embeddings =
       o.context_length.value_or(origin.config.max_position_embeddings);
-  origin.config.rope_theta = o.rope_base.value_or(origin.config.rope_theta);
-  origin.config.rope_linear_factor =
-      o.rope_linear_factor.value_or(origin.config.rope_linear_factor);
+  if (o.model) o.rope.apply(origin.config);
   validate(origin.config);
   if (o.model) origin.pretraining = pretraining_of(origin.config);
   return origin;

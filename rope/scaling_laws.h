@@ -1,5 +1,5 @@
-// Scaling laws of RoPE-based extrapolation (arXiv 2310.05209): how far a model reaches, for its rotary base and the length
-// it was tuned at.
+// Scaling laws of RoPE-based extrapolation (arXiv 2310.05209): how far a model reaches, for its rotary base and the
+// length it was tuned at.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ double critical_base(double pretraining_base, int64_t train_length, int64_t tune
 struct PredictedReach {
   enum class Branch {
     larger_base,  ///< T_extra = 2 pi beta^(d_extra / d) holds: beyond it the loss rises sharply
-    tune_length,  ///< the base is at most beta_0: the tuning length itself bounds it, beyond which the loss rises gently
+    tune_length,  ///< the base is at most beta_0: the tuning length itself bounds it, beyond which the loss rises
+                  ///< gently
   };
   double tokens;
   Branch branch;

@@ -12,7 +12,7 @@
 #include "core/generate/generator.h"
 #include "io/text_source.h"
 #include "io/weights.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/data.h"
 

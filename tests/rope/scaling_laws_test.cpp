@@ -45,9 +45,7 @@ TEST(ScalingLaws, SmallerBasesAreBoundByTheTuningLength) {
   EXPECT_EQ(reach.critical_dimension, 96);
 }
 
-TEST(ScalingLaws, RefuseATrainingLengthBelowOnePeriod) {
-  EXPECT_THROW(critical_base(1e4, 6, 4096), UsageError);
-}
+TEST(ScalingLaws, RefuseATrainingLengthBelowOnePeriod) { EXPECT_THROW(critical_base(1e4, 6, 4096), UsageError); }
 
 }  // namespace
 }  // namespace ringbolt

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/model/transformer.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/backend_cases.h"
 #include "tests/support/parameters.h"

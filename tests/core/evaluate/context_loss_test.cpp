@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/random_values.h"
 

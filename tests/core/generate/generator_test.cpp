@@ -7,7 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/generate/generator.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
