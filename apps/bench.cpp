@@ -132,9 +132,9 @@ ModelConfig step_config(const BenchOptions& o) {
 void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
                 Report& report) {
   const ModelConfig config = step_config(o);
-  const auto rotary = [&](Backend& b) {
-    return make_rotary_table(b, RotaryMethod(config),
-                             sequence_positions(o.context_length, o.batch_size));
+  const RotaryMethod method(config);
+  const RotaryTables rotary = [&](std::span<const int64_t> positions) {
+    return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
       bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,

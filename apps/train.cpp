@@ -34,12 +34,6 @@ TokenReader reader_of(const TokenDataset& data) {
   return [&data](int64_t begin, std::span<int32_t> out) { data.read(begin, out); };
 }
 
-std::vector<int64_t> sequence_offsets(const TrainingRecipe& recipe) {
-  std::vector<int64_t> offsets;
-  for (int64_t b = 0; b <= recipe.batch_size; ++b) offsets.push_back(b * recipe.context_length);
-  return offsets;
-}
-
 /// What steps, evaluations and checkpoints of one run share. Members refer to those above them.
 class Trainer {
  public:
@@ -77,8 +71,8 @@ class Trainer {
   ResidentParameters parameters_;
   Transformer model_;
   RotaryMethod method_;
-  RotaryTable rotary_;
-  WholeSequenceAttention attention_;
+  RotaryTables rotary_;
+  WholePlacement placement_;
   TrainingStep step_;
   MetricsLog metrics_;
   Progress progress_;
@@ -104,12 +98,14 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       parameters_(*backend_, config_, o.dtype, StorePurpose::training),
       model_(*backend_, parameters_),
       method_(config_),
-      rotary_(make_rotary_table(*backend_, method_,
-                                sequence_positions(recipe_.context_length, recipe_.batch_size))),
-      attention_(*backend_, causal_slices(sequence_offsets(recipe_))),
-      step_(model_, parameters_, recipe_,
-            SequenceOrder(data_.tokens(), recipe_.context_length, recipe_.seed), reader_of(data_),
-            rotary_, attention_),
+      rotary_([this](std::span<const int64_t> positions) {
+        return make_rotary_table(*backend_, method_, positions, recipe_.context_length);
+      }),
+      placement_(*backend_),
+      step_(model_, parameters_, placement_, recipe_,
+            TrainingData(SequenceOrder(data_.tokens(), recipe_.context_length, recipe_.seed),
+                         reader_of(data_)),
+            rotary_),
       metrics_(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt),
       progress_("train", o.steps, "steps", o.out.progress_output(), first_step_),
       last_saved_(first_step_) {
@@ -188,12 +184,9 @@ void Trainer::take_step(int64_t step) {
 }
 
 void Trainer::evaluate(Json& line) {
-  const RotaryTables rotary = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend_, method_, positions);
-  };
   const ContextLoss result =
-      evaluate_context(*backend_, model_, validation_protocol(o_, recipe_), validation_->tokens(),
-                       reader_of(*validation_), rotary);
+      evaluate_context(model_, placement_, validation_protocol(o_, recipe_), validation_->tokens(),
+                       reader_of(*validation_), rotary_);
   validation_loss_ = result.mean();
   line.set("validation_loss", result.mean())
       .set("validation_accuracy", result.accuracy())

@@ -6,23 +6,42 @@ namespace ringbolt {
 
 std::string name_of(Tag tag) {
   switch (tag) {
-    case Tag::collective:
-      return "a collective";
+    case Tag::all_reduce:
+      return "the all-reduce";
+    case Tag::all_gather:
+      return "the all-gather";
+    case Tag::reduce_scatter:
+      return "the reduce-scatter";
+    case Tag::all_to_all:
+      return "the all-to-all";
+    case Tag::broadcast:
+      return "the broadcast";
+    case Tag::barrier:
+      return "the barrier";
+    case Tag::split:
+      return "the split into groups";
     case Tag::ring_operand:
       return "the ring's block";
     case Tag::ring_sum:
       return "the ring's sum";
+    case Tag::count_:
+      break;
   }
   return "a message";
 }
 
 Request& Request::operator=(Request&& other) noexcept {
   std::swap(pending_, other.pending_);
+  std::swap(exceptions_, other.exceptions_);
   const Request previous(std::move(other));
   return *this;
 }
 
 Request::~Request() {
+  if (pending_ != nullptr && std::uncaught_exceptions() > exceptions_) {
+    pending_->abandon();
+    return;
+  }
   try {
     wait();
   } catch (const std::exception&) {

@@ -1,12 +1,15 @@
 // Messages between ranks.
 //
-// One rank a device; `single` is the communicator of one rank, `threads` has ranks in one process, `mpi` in many. Buffers
-// are host memory. Every call but rank(), size(), context() and send_receive() is collective: all ranks of the communicator
-// call it, in the same order. Any call throws CommError where another rank failed, or where nothing came for
-// context().timeout_seconds; the message names operation, peer and step.
+// One rank a device; `single` is the communicator of one rank, `threads` has ranks in one process,
+// `mpi` in many. Buffers are host memory. Every call but rank(), size(), context() and
+// send_receive() is collective: all ranks of the communicator call it, in the same order. Any call
+// throws CommError where another rank failed, or where nothing came for context().timeout_seconds;
+// the message names operation, peer and step.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,21 +17,30 @@
 
 namespace ringbolt {
 
-/// What a message is for. Messages of one tag and communicator between two ranks arrive in the order they were sent.
+/// What a message is for. Messages of one tag and communicator between two ranks arrive in the
+/// order they were sent.
 enum class Tag : int {
-  collective,     ///< inside all_reduce, all_gather, …
-  ring_operand,   ///< a block that visits every rank: keys and values, or the query side
-  ring_sum,       ///< the sum that follows a block
+  all_reduce,  ///< the collectives use a tag each, so that a wait that fails says in which
+  all_gather,
+  reduce_scatter,
+  all_to_all,
+  broadcast,
+  barrier,
+  split,
+  ring_operand,  ///< a block that visits every rank: keys and values, or the query side
+  ring_sum,      ///< the sum that follows a block
+  count_,        ///< how many there are
 };
 
-/// "all-reduce …": for messages about a wait that failed.
+/// "the all-gather": for messages about a wait that failed.
 std::string name_of(Tag tag);
 
 /// What a rank has moved and waited for, over all its communicators.
 struct Traffic {
-  int64_t received_bytes = 0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
-  int64_t messages = 0;        ///< received
-  double waited_seconds = 0;   ///< inside wait() and collectives: what no computation hid
+  int64_t received_bytes =
+      0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
+  int64_t messages = 0;       ///< received
+  double waited_seconds = 0;  ///< inside wait() and collectives: what no computation hid
 };
 
 /// One a rank, shared by all its communicators; only the rank's own thread touches it.
@@ -44,18 +56,24 @@ class [[nodiscard]] Request {
   class Pending {
    public:
     virtual ~Pending() = default;
-    /// Drives the exchange without blocking; true when both directions are complete. Throws: CommError.
+    /// Drives the exchange without blocking; true when both directions are complete. Throws:
+    /// CommError.
     virtual bool test() = 0;
     /// Blocks until then. Throws: CommError.
     virtual void wait() = 0;
+    /// Called instead of wait() where the stack unwinds from an error: the peer may never come.
+    /// Makes the communicator fail on all ranks, so that none waits for this one.
+    virtual void abandon() noexcept {}
   };
 
   Request() = default;
-  explicit Request(std::unique_ptr<Pending> pending) : pending_(std::move(pending)) {}
+  explicit Request(std::unique_ptr<Pending> pending)
+      : pending_(std::move(pending)), exceptions_(std::uncaught_exceptions()) {}
   Request(Request&&) noexcept = default;
   /// Waits for what it held.
   Request& operator=(Request&& other) noexcept;
-  /// Waits; an error is left to the communicator, whose next call throws it.
+  /// Waits, unless an error ends the scope; an error of its own is left to the communicator, whose
+  /// next call throws it.
   ~Request();
 
   bool test() { return pending_ == nullptr || pending_->test(); }
@@ -65,6 +83,7 @@ class [[nodiscard]] Request {
 
  private:
   std::unique_ptr<Pending> pending_;
+  int exceptions_ = 0;  ///< in flight when it was made
 };
 
 class Communicator {
@@ -75,17 +94,20 @@ class Communicator {
   virtual int size() const = 0;
   virtual RankContext& context() = 0;
 
-  /// Sends to one rank while receiving from another; both may be this one. Sizes may differ between the two, and must
-  /// match what the other side expects. Any size: counts above 2^31 are cut into several messages.
-  virtual Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from,
-                               Tag tag) = 0;
+  /// Sends to one rank while receiving from another; both may be this one. Sizes may differ between
+  /// the two, and must match what the other side expects. Any size: counts above 2^31 are cut into
+  /// several messages.
+  virtual Request send_receive(std::span<const std::byte> send, int to,
+                               std::span<std::byte> receive, int from, Tag tag) = 0;
   /// In place: the sum over ranks, in rank order, so that all ranks get the same bits.
   virtual void all_reduce(std::span<float> values) = 0;
   virtual void all_reduce(std::span<double> values) = 0;
   virtual void all_reduce(std::span<int64_t> values) = 0;
-  /// gathered holds size() pieces of piece.size() bytes, in rank order; `piece` may be its own place there.
+  /// gathered holds size() pieces of piece.size() bytes, in rank order; `piece` may be its own
+  /// place there.
   virtual void all_gather(std::span<const std::byte> piece, std::span<std::byte> gathered) = 0;
-  /// piece = this rank's part of the sum of `values` in rank order; values holds size() pieces, `piece` may be one of them.
+  /// piece = this rank's part of the sum of `values` in rank order; values holds size() pieces,
+  /// `piece` may be one of them.
   virtual void reduce_scatter(std::span<const float> values, std::span<float> piece) = 0;
   /// Piece r of `send` goes to rank r; piece r of `receive` came from it.
   virtual void all_to_all(std::span<const std::byte> send, std::span<std::byte> receive) = 0;

@@ -23,6 +23,8 @@ enum class LayoutKind {
   striped,     ///< rank r holds every P-th token (striped attention, arXiv 2311.09431)
 };
 
+std::string name_of(LayoutKind kind);
+
 /// Tokens first, first + stride, … (count of them) of a document, by position in it.
 struct Segment {
   int64_t document;

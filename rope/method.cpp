@@ -93,8 +93,4 @@ double RotaryMethod::query_scale(int64_t position) const {
   return log_query_scale(config_.rope_scaling.log_scale, position, config_.rope_original_length());
 }
 
-std::vector<double> frequencies_of(const ModelConfig& config) {
-  return rotary_schedule(config, config.max_position_embeddings).frequencies;
-}
-
 }  // namespace ringbolt

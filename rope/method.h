@@ -42,7 +42,4 @@ class RotaryMethod {
   mutable int64_t key_ = 0;
 };
 
-/// The frequencies alone, at the length that the model was trained at.
-std::vector<double> frequencies_of(const ModelConfig& config);
-
 }  // namespace ringbolt

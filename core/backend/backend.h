@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -64,6 +65,10 @@ class Backend {
   virtual void reset_peak_memory() = 0;
 
   virtual void synchronize() = 0;
+  /// A backend that computes on the calling thread calls `poll` from it between tiles of attention, about every 100 us, so
+  /// that a transfer moves on while a kernel runs; an empty one ends that. What `poll` throws is thrown by the operation
+  /// after its last tile. A device with streams of its own computes and transfers at once, and never calls it.
+  virtual void set_progress(std::function<void()> poll) = 0;
   /// Host memory to device. The host memory is free again on return.
   virtual void upload(const void* host, View device) = 0;
   /// Device to host; waits.
@@ -72,6 +77,8 @@ class Backend {
   virtual void fill_zero(View x) = 0;
   /// Between any of f32 and bf16, same shape; strided rows allowed.
   virtual void convert(ConstView x, View y) = 0;
+  /// y += x, both f32 of one shape; strided rows allowed. Error: one rounding of the sum.
+  virtual void add(ConstView x, View y) = 0;
 
   // --- linear ---------------------------------------------------------------------------------------------------------
   /// c (M, N) = [c +] op(a) (M, Kd) * op(b) (Kd, N) [+ bias (N)]. dtypes: a and b alike; c is that dtype or f32.

@@ -133,7 +133,7 @@ TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t co
 }
 
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
-                              const PeakMeasure& peak, const std::function<RotaryTable(Backend&)>& rotary) {
+                              const PeakMeasure& peak, const RotaryTables& rotary) {
   ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
   initialise(backend, parameters, 1);
   Transformer model(backend, parameters);
@@ -141,10 +141,7 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   recipe.context_length = step.context_length;
   recipe.batch_size = step.batch_size;
   recipe.recompute = step.recompute;
-  std::vector<int64_t> offsets;
-  for (int64_t b = 0; b <= step.batch_size; ++b) offsets.push_back(b * step.context_length);
-  WholeSequenceAttention attention(backend, causal_slices(offsets));
-  const RotaryTable table = rotary(backend);
+  WholePlacement placement(backend);
   const Philox random(1);
   const auto read = [&](int64_t begin, std::span<int32_t> out) {
     for (size_t i = 0; i < out.size(); ++i) {
@@ -153,7 +150,8 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
     }
   };
   const int64_t stream = 64 * step.batch_size * step.context_length + 1;
-  TrainingStep training(model, parameters, recipe, SequenceOrder(stream, step.context_length, 1), read, table, attention);
+  TrainingStep training(model, parameters, placement, recipe,
+                        TrainingData(SequenceOrder(stream, step.context_length, 1), read), rotary);
   backend.reset_peak_memory();
   int64_t number = 0;
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);

@@ -13,6 +13,7 @@
 #include "core/backend/backend.h"
 #include "core/model/block.h"
 #include "core/model/config.h"
+#include "core/model/rotary_table.h"
 
 namespace ringbolt {
 
@@ -87,6 +88,6 @@ struct StepBench {
 };
 /// A whole optimizer step of a model with initial weights, on random tokens.
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
-                              const PeakMeasure& peak, const std::function<RotaryTable(Backend&)>& rotary);
+                              const PeakMeasure& peak, const RotaryTables& rotary);
 
 }  // namespace ringbolt

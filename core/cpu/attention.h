@@ -10,16 +10,17 @@
 // the instruction set alone, and sums have a fixed order: results are bit-equal from run to run and
 // for any number of threads.
 //
-// Memory besides the operands: attention_workspace_bytes, independent of T, which the threads keep for
-// the next call. Besides that, for the time of a call: a copy of the slice list by blocks, in backward 8
-// bytes a block of keys and head, and where few queries meet many keys (decoding) partial results of
-// at most 2 MB.
+// Memory besides the operands: attention_workspace_bytes, independent of T, which the threads keep
+// for the next call. Besides that, for the time of a call: a copy of the slice list by blocks, in
+// backward 8 bytes a block of keys and head, and where few queries meet many keys (decoding)
+// partial results of at most 2 MB.
 #pragma once
 
 #include <cstdint>
 
 #include "core/backend/attention_slice.h"
 #include "core/cpu/isa.h"
+#include "core/cpu/progress.h"
 #include "core/tensor/tensor.h"
 
 namespace ringbolt::cpu {
@@ -28,16 +29,17 @@ namespace ringbolt::cpu {
 /// q (T, H, D), k and v (Tk, K, D) of one dtype, f32 or bf16; out (T, H, D) f32 or bf16; lse (T, H)
 /// f32, natural logarithm. A bf16 out is only written, so lse must be -inf for its rows. Rows that
 /// see no key in the slices keep their out and lse. Requires: D even and at most 256, K divides H,
-/// scale > 0, slices inside the shapes.
+/// scale > 0, slices inside the shapes. `progress`, where given, is polled about once a block of
+/// keys.
 void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
-                       View out, View lse, Isa isa);
+                       View out, View lse, Isa isa, Progress* progress = nullptr);
 
 /// dq (T, H, D), dk and dv (Tk, K, D), all f32, += the slices' share; see
 /// Backend::attention_backward. dout (T, H, D) has the dtype of q, k and v; lse and delta (T, H)
 /// f32 belong to the merged output. Rows with lse = -inf contribute nothing.
 void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
                         ConstView lse, ConstView delta, float scale, View dq, View dk, View dv,
-                        Isa isa);
+                        Isa isa, Progress* progress = nullptr);
 
 /// The most that either direction holds besides its operands on `threads` threads.
 int64_t attention_workspace_bytes(int64_t head_dim, DType dtype, int threads, Isa isa);

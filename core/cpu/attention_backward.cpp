@@ -49,10 +49,18 @@ class TileOrder {
   std::unique_ptr<std::atomic<int64_t>[]> done_;
 };
 
+/// The end of the keys that a block's slices use, at most `end`. What lies behind is not read:
+/// padding may hold anything.
+int64_t keys_used(std::span<const KernelSlice> slices, int64_t end) {
+  int64_t used = 0;
+  for (const KernelSlice& s : slices) used = std::max(used, s.key_end);
+  return std::min(used, end);
+}
+
 /// One block of keys over all tiles of rows that its slices touch.
 void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
                     std::span<const KernelSlice> slices, int64_t group, TileOrder& order,
-                    int64_t head, int64_t block) {
+                    int64_t head, int64_t block, Progress* progress) {
   int64_t begin = std::numeric_limits<int64_t>::max();
   int64_t end = 0;
   for (const KernelSlice& s : slices) {
@@ -67,6 +75,7 @@ void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
   for (int64_t tile = begin / rows; tile * rows < end; ++tile) {
     order.publish(head, block, tile);
     order.wait(head, block, tile, first);
+    if (progress != nullptr) progress->poll();
     const int64_t row = tile * rows;
     for (const KernelSlice& s : slices) {
       if (s.query_begin >= row + rows || s.query_end <= row) continue;
@@ -82,7 +91,7 @@ void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
 
 void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
                         ConstView lse, ConstView delta, float scale, View dq, View dk, View dv,
-                        Isa isa) {
+                        Isa isa, Progress* progress) {
   check_attention(slices, q, k, v, scale);
   const Shape rows_and_heads{q.dim(0), q.dim(1)};
   require_attention(dout.shape() == q.shape() && dout.dtype() == q.dtype(), "dout must be like q");
@@ -131,15 +140,17 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
         piece.dk_stride = dk.row_stride();
         piece.dv_stride = dv.row_stride();
         piece.key_begin = block * block_keys;
-        piece.keys = static_cast<int>(std::min<int64_t>(block_keys, k.dim(0) - piece.key_begin));
+        piece.keys =
+            static_cast<int>(keys_used(mine, piece.key_begin + block_keys) - piece.key_begin);
         piece.head_dim = static_cast<int>(q.dim(2));
         piece.scale = scale;
         piece.scratch = attention_scratch(scratch_bytes);
-        backward_block(kernels, piece, mine, group, order, head, block);
+        backward_block(kernels, piece, mine, group, order, head, block, progress);
       }
       order.publish(head, block, TileOrder::kDone);
     }
   });
+  if (progress != nullptr) progress->finish();
 }
 
 }  // namespace ringbolt::cpu

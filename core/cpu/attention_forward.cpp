@@ -69,7 +69,7 @@ void merge_partials(int64_t d, int64_t n, const float* partial_out, int64_t out_
 }  // namespace
 
 void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
-                       View out, View lse, Isa isa) {
+                       View out, View lse, Isa isa, Progress* progress) {
   check_attention(slices, q, k, v, scale);
   require_attention(out.shape() == q.shape() && lse.shape() == Shape({q.dim(0), q.dim(1)}),
                     "out and lse must have q's rows and heads");
@@ -125,9 +125,14 @@ void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, 
     piece.n_slices = static_cast<int64_t>(mine.size());
     piece.key_begin = chunk * plan.chunk_keys;
     piece.key_end = std::min(k.dim(0), piece.key_begin + plan.chunk_keys);
+    if (progress != nullptr) {
+      piece.poll = [](void* with) { static_cast<Progress*>(with)->poll(); };
+      piece.poll_with = progress;
+    }
     piece.scratch = attention_scratch(scratch_bytes);
     kernels.forward(piece);
   });
+  if (progress != nullptr) progress->finish();
   if (plan.chunks == 1) return;
   for (int64_t t = 0; t < q.dim(0); ++t) {
     for (int64_t h = 0; h < q.dim(1); ++h) {

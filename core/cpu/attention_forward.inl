@@ -163,6 +163,7 @@ class Forward {
         p_.row_begin < s.query_begin || row_end > s.query_end ? 0 : p_.row_begin + s.shift;
     for (int64_t key = first; key < end; key += kForwardKeys) {
       const int count = static_cast<int>(end - key < kForwardKeys ? end - key : kForwardKeys);
+      if (p_.poll != nullptr) p_.poll(p_.poll_with);
       pack_block(key, count);
       ahead_ = key + count;
       ahead_end_ = ahead_ + kForwardKeys < end ? ahead_ + kForwardKeys : end;

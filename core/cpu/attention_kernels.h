@@ -42,6 +42,8 @@ struct ForwardPiece {
   int64_t n_slices;
   int64_t key_begin;  // keys outside [key_begin, key_end) are not looked at
   int64_t key_end;
+  void (*poll)(void* with);  // called between blocks of keys, where not null; does not throw
+  void* poll_with;
   void* scratch;  // forward_scratch_bytes, aligned to 64
 };
 

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <utility>
 
 #include "core/backend/backend.h"
 #include "core/base/error.h"
@@ -7,6 +8,7 @@
 #include "core/cpu/isa.h"
 #include "core/cpu/matmul.h"
 #include "core/cpu/parallel_for.h"
+#include "core/cpu/progress.h"
 #include "core/cpu/rowwise.h"
 
 namespace ringbolt {
@@ -30,6 +32,7 @@ class CpuBackend final : public Backend {
   void reset_peak_memory() override { allocator_.reset_peak(); }
 
   void synchronize() override {}
+  void set_progress(std::function<void()> poll) override { progress_.set(std::move(poll)); }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());
     if (device.empty()) return;  // memcpy takes no null pointer, not even for no bytes
@@ -45,6 +48,7 @@ class CpuBackend final : public Backend {
   }
   void fill_zero(View x) override { cpu::fill_zero(x); }
   void convert(ConstView x, View y) override { cpu::convert(kernels_, x, y); }
+  void add(ConstView x, View y) override { cpu::add(kernels_, x, y); }
 
   void matmul(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c, Update update,
               std::optional<ConstView> bias) override {
@@ -74,7 +78,7 @@ class CpuBackend final : public Backend {
 
   void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out,
                          View lse) override {
-    cpu::attention_forward(slices, q, k, v, scale, out, lse, isa_);
+    cpu::attention_forward(slices, q, k, v, scale, out, lse, isa_, &progress_);
   }
   void begin_attention(View out, View lse) override { cpu::begin_attention(out, lse); }
   void attention_delta(ConstView dout, ConstView out, View delta) override {
@@ -82,7 +86,7 @@ class CpuBackend final : public Backend {
   }
   void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
                           ConstView delta, float scale, View dq, View dk, View dv) override {
-    cpu::attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv, isa_);
+    cpu::attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv, isa_, &progress_);
   }
 
   double sum_of_squares(ConstView x) override { return cpu::sum_of_squares(kernels_, x); }
@@ -95,6 +99,7 @@ class CpuBackend final : public Backend {
   const cpu::RowwiseKernels& kernels_;
   cpu::Allocator allocator_;
   cpu::Matmul matmul_;
+  cpu::Progress progress_;
 };
 
 }  // namespace

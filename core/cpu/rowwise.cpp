@@ -92,6 +92,18 @@ void convert(const RowwiseKernels& kernels, ConstView x, View y) {
   }
 }
 
+void add(const RowwiseKernels& kernels, ConstView x, View y) {
+  RINGBOLT_CHECK(x.shape() == y.shape());
+  if (x.is_contiguous() && y.is_contiguous()) {
+    parallel_pieces(x.elements(), kRunGrain, [&](int64_t begin, int64_t end) {
+      kernels.f32.add_to(x.data<float>() + begin, end - begin, y.data<float>() + begin);
+    });
+  } else {
+    for_rows(x.rows(), x.row_elements(),
+             [&](int64_t r) { kernels.f32.add_to(x.row<float>(r), x.row_elements(), y.row<float>(r)); });
+  }
+}
+
 void bias_backward(const RowwiseKernels& kernels, ConstView dy, View dbias) {
   with_type(kernels, dy.dtype(), [&]<class A>(const ActivationKernels<A>& k, A) {
     const int64_t n = dy.row_elements();

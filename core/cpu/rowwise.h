@@ -11,6 +11,7 @@ namespace ringbolt::cpu {
 
 void fill_zero(View x);
 void convert(const RowwiseKernels& kernels, ConstView x, View y);
+void add(const RowwiseKernels& kernels, ConstView x, View y);
 void bias_backward(const RowwiseKernels& kernels, ConstView dy, View dbias);
 void embedding_forward(ConstView table, ConstView ids, View y);
 void embedding_backward(const RowwiseKernels& kernels, ConstView dy, ConstView ids, View dtable);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -10,11 +11,10 @@ namespace {
 
 int64_t stride_of(const EvaluationProtocol& p) { return p.stride == 0 ? p.context_length : p.stride; }
 
-/// One pass: some windows laid one behind the other, with their attention and positions.
+/// One pass: some windows laid one behind the other.
 struct Pass {
   std::vector<int32_t> ids;
   std::vector<int32_t> targets;
-  std::vector<int64_t> positions;
   std::vector<int64_t> offsets{0};
 };
 
@@ -29,21 +29,19 @@ Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t fir
     const int64_t seen = w == 0 || p.overlap == Overlap::scored ? 0 : p.context_length - stride_of(p);
     for (int64_t t = 0; t < p.context_length; ++t) {
       pass.targets.push_back(t < seen ? -1 : window[static_cast<size_t>(t)]);
-      pass.positions.push_back(t);
     }
     pass.offsets.push_back(static_cast<int64_t>(pass.ids.size()));
   }
   return pass;
 }
 
-void add_losses(const Pass& pass, const HostLosses& losses, ContextLoss& result) {
-  const int64_t length = result.protocol.context_length;
-  const int64_t buckets = result.protocol.buckets;
-  for (size_t t = 0; t < pass.targets.size(); ++t) {
-    if (pass.targets[t] < 0) continue;
-    const LossSum one{static_cast<double>(losses.losses[t]), 1, losses.hits[t]};
-    result.total += one;
-    result.buckets[static_cast<size_t>(pass.positions[t] * buckets / length)] += one;
+/// Adds what this rank's tokens (T) lost to the bucket of each.
+void add_losses(const EvaluationProtocol& p, std::span<const int32_t> targets, std::span<const int64_t> positions,
+                const HostLosses& losses, std::vector<LossSum>& buckets) {
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (targets[t] < 0) continue;
+    buckets[static_cast<size_t>(positions[t] * p.buckets / p.context_length)] +=
+        LossSum{static_cast<double>(losses.losses[t]), 1, losses.hits[t]};
   }
 }
 
@@ -72,27 +70,31 @@ int64_t window_count(const EvaluationProtocol& p, int64_t stream_tokens) {
   return p.windows == 0 ? all : std::min(all, p.windows);
 }
 
-ContextLoss evaluate_context(Backend& backend, Transformer& model, const EvaluationProtocol& protocol,
+ContextLoss evaluate_context(Transformer& model, Placement& placement, const EvaluationProtocol& protocol,
                              int64_t stream_tokens, const TokenReader& read, const RotaryTables& rotary,
                              const EvaluationProgress& progress) {
   validate(protocol);
   ContextLoss result;
   result.protocol = protocol;
   result.windows = window_count(protocol, stream_tokens);
-  result.buckets.resize(static_cast<size_t>(protocol.buckets));
-  const int64_t together = std::max<int64_t>(1, protocol.tokens_per_pass / protocol.context_length);
-  RotaryTable table;
-  int64_t table_windows = 0;
-  for (int64_t done = 0; done < result.windows;) {
-    const int64_t windows = std::min(together, result.windows - done);
-    const Pass pass = make_pass(protocol, read, done, windows);
-    if (windows != table_windows) table = rotary(pass.positions);
-    table_windows = windows;
-    WholeSequenceAttention attention(backend, causal_slices(pass.offsets));
-    add_losses(pass, model.evaluate(pass.ids, pass.targets, table, attention), result);
-    done += windows;
-    if (progress) progress(done, result.windows);
+  const int64_t groups = placement.data_ranks();
+  // No group waits for another's last pass longer than it must.
+  const int64_t together = std::min(std::max<int64_t>(1, protocol.tokens_per_pass / protocol.context_length),
+                                    (result.windows + groups - 1) / groups);
+  std::vector<LossSum> sums(static_cast<size_t>(protocol.buckets));
+  LastRotaryTable table(rotary);
+  for (int64_t first = placement.data_rank() * together; first < result.windows; first += groups * together) {
+    const Pass pass = make_pass(protocol, read, first, std::min(together, result.windows - first));
+    const PlacedTokens& mine = placement.place(pass.offsets);
+    const std::vector<int32_t> targets = mine.pick(pass.targets, -1);
+    const HostLosses losses =
+        model.evaluate(mine.pick(pass.ids, 0), targets, table.at(mine.positions), *mine.attention);
+    add_losses(protocol, targets, mine.positions, losses, sums);
+    if (progress) progress(std::min(result.windows, first + groups * together), result.windows);
   }
+  placement.sum(sums);
+  for (const LossSum& sum : sums) result.total += sum;
+  result.buckets = std::move(sums);
   return result;
 }
 

@@ -8,8 +8,9 @@
 #include <functional>
 #include <vector>
 
+#include "core/model/placement.h"
 #include "core/model/transformer.h"
-#include "core/train/training_step.h"
+#include "core/train/training_data.h"
 
 namespace ringbolt {
 
@@ -22,7 +23,7 @@ struct EvaluationProtocol {
   Overlap overlap = Overlap::masked;  ///< whether targets that an earlier window scored count again
   int32_t bos_id = 1;
   int64_t buckets = 4;         ///< equal parts of the window, each with a loss of its own
-  int64_t tokens_per_pass = 8192;  ///< windows are run together up to this many tokens
+  int64_t tokens_per_pass = 8192;  ///< windows are run together up to this many tokens of a data rank
 };
 
 /// Throws: UsageError naming the first value that cannot be.
@@ -39,16 +40,15 @@ struct ContextLoss {
   double accuracy() const { return static_cast<double>(total.hits) / static_cast<double>(total.tokens); }
 };
 
-/// The rotary table for positions (T), which rope/ fills.
-using RotaryTables = std::function<RotaryTable(std::span<const int64_t> positions)>;
 /// Called after each pass with the windows done and their count.
 using EvaluationProgress = std::function<void(int64_t done, int64_t windows)>;
 
 /// Windows that a stream of this many tokens has under the protocol. Throws: UsageError where it has none.
 int64_t window_count(const EvaluationProtocol& protocol, int64_t stream_tokens);
 
-/// Evaluates the model over a token stream.
-ContextLoss evaluate_context(Backend& backend, Transformer& model, const EvaluationProtocol& protocol,
+/// Evaluates the model over a token stream: passes of some windows go to the data ranks in turn. The result is the same on
+/// all ranks. Collective.
+ContextLoss evaluate_context(Transformer& model, Placement& placement, const EvaluationProtocol& protocol,
                              int64_t stream_tokens, const TokenReader& read, const RotaryTables& rotary,
                              const EvaluationProgress& progress = {});
 

@@ -64,11 +64,13 @@ double ResidentParameters::gradient_norm() {
   return std::sqrt(squares);
 }
 
-void ResidentParameters::update(const AdamWStep& step) {
-  for_each([&](const ParameterPiece& piece) {
+void ResidentParameters::update(const AdamWStep& step) { update_pieces(backend_, *this, step); }
+
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step) {
+  store.for_each([&](const ParameterPiece& piece) {
     AdamWStep own = step;
     if (piece.spec.decay == Decay::no) own.weight_decay = 0;
-    backend_.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
+    backend.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
   });
 }
 
@@ -90,6 +92,7 @@ void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
     }
     set_weights(backend, piece, values.data());
   });
+  store.weights_changed();
 }
 
 void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read) {
@@ -99,6 +102,7 @@ void load_weights(Backend& backend, ParameterStore& store, const TensorReader& r
     read(piece.spec.name, piece.first, values);
     set_weights(backend, piece, values.data());
   });
+  store.weights_changed();
 }
 
 }  // namespace ringbolt

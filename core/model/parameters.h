@@ -1,8 +1,10 @@
 // Who holds a model's parameters, gradients and optimizer state.
 //
 // Each group (core/model/config.h) is one flat buffer a kind, so that reducing, sharding and clearing a layer is one call.
-// `ResidentParameters` keeps everything here; a sharded store will keep a piece. One visitor over (name, weight, gradient,
-// moments) serves initialisation, loading, saving, norm and update, so that a new weight cannot be forgotten in one.
+// `ResidentParameters` keeps everything here; parallel/sharded_parameters keeps a piece. One visitor over (name, weight,
+// gradient, moments) serves initialisation, loading, saving, norm and update, so that a new weight cannot be forgotten in one.
+//
+// Where ranks share a model, every call but config(), dtype() and for_each() is collective, in the same order on all ranks.
 #pragma once
 
 #include <functional>
@@ -25,21 +27,27 @@ struct ParameterPiece {
   View v;         ///< f32, second moment
 };
 
+/// Whether other micro-batches of the same step follow one.
+enum class MicroBatch { more_follow, last_of_step };
+
 class ParameterStore {
  public:
   virtual ~ParameterStore() = default;
 
   virtual const ModelConfig& config() const = 0;
   virtual DType dtype() const = 0;
-  /// Flat weights of a whole group, A.
+  /// Flat weights of a whole group, A. Asked anew for every use: the view holds until the weights of two other groups have
+  /// been asked for (a tied head uses two at once), so that a store may gather them when they are needed and drop them then.
   virtual ConstView weights(int64_t group) = 0;
-  /// Flat gradient sums of a whole group, f32. Requires: a store for training.
+  /// Flat gradient sums of a whole group, f32, to be added to until gradients_complete(group). Requires: a store for training.
   virtual View gradients(int64_t group) = 0;
   virtual void zero_gradients() = 0;
-  /// Backward added its last to this group in this step: a store over ranks may start to reduce it.
-  virtual void gradients_complete(int64_t group) = 0;
-  /// Visits this rank's pieces, group by group.
+  /// Backward of a micro-batch added its last to this group: a store over ranks may reduce and drop what it has.
+  virtual void gradients_complete(int64_t group, MicroBatch which) = 0;
+  /// Visits this rank's pieces, group by group. Who sets masters and weights there calls weights_changed() afterwards.
   virtual void for_each(const std::function<void(const ParameterPiece&)>& visit) = 0;
+  /// Weights were set through for_each: weights() of all ranks show them from here on.
+  virtual void weights_changed() = 0;
   /// The Euclidean norm of all gradients of all ranks. Waits.
   virtual double gradient_norm() = 0;
   /// One AdamW step; `step.weight_decay` applies where the spec says so.
@@ -58,8 +66,9 @@ class ResidentParameters final : public ParameterStore {
   ConstView weights(int64_t group) override { return buffers(group).weights; }
   View gradients(int64_t group) override { return buffers(group).gradients; }
   void zero_gradients() override;
-  void gradients_complete(int64_t) override {}
+  void gradients_complete(int64_t, MicroBatch) override {}
   void for_each(const std::function<void(const ParameterPiece&)>& visit) override;
+  void weights_changed() override {}
   double gradient_norm() override;
   void update(const AdamWStep& step) override;
 
@@ -83,6 +92,9 @@ class ResidentParameters final : public ParameterStore {
 /// Draws the initial weights: normal with deviation 0.02, divided by sqrt(2 L) for the projections that end a residual
 /// branch (GPT-2's rule), one for norms, zero for biases. A function of (seed, name, element) alone.
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
+
+/// AdamW on every piece that a store holds, without weight decay where the spec says so.
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step);
 
 /// Reads elements [first, first + count) of the named tensor as f32.
 using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;

@@ -4,6 +4,13 @@
 
 namespace ringbolt {
 
+std::vector<int32_t> PlacedTokens::pick(std::span<const int32_t> all, int32_t padding) const {
+  std::vector<int32_t> mine;
+  mine.reserve(tokens.size());
+  for (const int64_t token : tokens) mine.push_back(token < 0 ? padding : all[static_cast<size_t>(token)]);
+  return mine;
+}
+
 const PlacedTokens& WholePlacement::place(std::span<const int64_t> offsets) {
   if (attention_ != nullptr && std::equal(offsets.begin(), offsets.end(), offsets_.begin(), offsets_.end())) {
     return placed_;

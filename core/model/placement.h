@@ -19,6 +19,9 @@ struct PlacedTokens {
   std::vector<int64_t> tokens;     ///< (T): index into the micro-batch's buffer; -1 is padding (its target is not counted)
   std::vector<int64_t> positions;  ///< (T): position in the document; 0 for padding
   Attention* attention = nullptr;  ///< over all documents, block-diagonal and causal
+
+  /// My elements (T) of one per token of the micro-batch; `padding` where there is none.
+  std::vector<int32_t> pick(std::span<const int32_t> all, int32_t padding) const;
 };
 
 class Placement {

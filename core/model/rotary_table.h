@@ -1,7 +1,13 @@
 // What the model knows of rotary embedding: a table of cosines and sines for the tokens it holds.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "core/tensor/tensor.h"
 
@@ -12,6 +18,30 @@ struct RotaryTable {
   Tensor cos;                         ///< (T, R/2) f32
   Tensor sin;                         ///< (T, R/2) f32
   std::optional<Tensor> query_scale;  ///< (T) f32, of the methods that scale queries by their position
+};
+
+/// The rotary table for positions (T), which rope/ fills.
+using RotaryTables = std::function<RotaryTable(std::span<const int64_t> positions)>;
+
+/// The table of the last positions, made anew when others are asked for.
+class LastRotaryTable {
+ public:
+  explicit LastRotaryTable(RotaryTables make) : make_(std::move(make)) {}
+
+  /// Holds until the next call with other positions.
+  const RotaryTable& at(std::span<const int64_t> positions) {
+    if (!table_ || !std::equal(positions.begin(), positions.end(), positions_.begin(), positions_.end())) {
+      table_.reset();  // two never take memory at once
+      table_ = make_(positions);
+      positions_.assign(positions.begin(), positions.end());
+    }
+    return *table_;
+  }
+
+ private:
+  RotaryTables make_;
+  std::vector<int64_t> positions_;
+  std::optional<RotaryTable> table_;
 };
 
 }  // namespace ringbolt

@@ -37,12 +37,9 @@ Transformer::Transformer(Backend& backend, ParameterStore& parameters)
       head_(backend, parameters.config()) {}
 
 LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
-                           Attention& attention, Recompute policy, float scale, bool last) {
+                           Attention& attention, Recompute policy, float scale, MicroBatch which) {
   const int64_t layers = config().num_hidden_layers;
   const int64_t head_group = layers + 1;
-  const auto complete = [&](int64_t group) {
-    if (last) parameters_.gradients_complete(group);
-  };
   check_ids(ids);
   const Tensor device_ids = upload_ids(backend_, ids);
   const Tensor device_targets = upload_ids(backend_, targets);
@@ -53,20 +50,21 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
     kept[static_cast<size_t>(l)] = block_.forward_keeping(l, weights(l), rotary, attention, policy, x);
   }
 
+  // A tied head adds to the embedding's gradients, which are complete only at the very end.
   const auto head_gradients =
       head_views(config(), groups_[static_cast<size_t>(head_group)], parameters_.gradients(head_group),
-                 parameters_.gradients(0));
+                 config().tie_word_embeddings ? parameters_.gradients(0) : View());
   const TokenLosses losses = head_.losses_backward(head_weights(), head_gradients, device_targets, scale, x);
-  complete(head_group);
+  parameters_.gradients_complete(head_group, which);
 
   for (int64_t l = layers - 1; l >= 0; --l) {
     const auto gradients =
         layer_views(config(), groups_[static_cast<size_t>(l + 1)], parameters_.gradients(l + 1));
     block_.backward(l, weights(l), gradients, rotary, attention, std::move(kept[static_cast<size_t>(l)]), x);
-    complete(l + 1);
+    parameters_.gradients_complete(l + 1, which);
   }
   backend_.embedding_backward(x, device_ids, embedding_view(config(), parameters_.gradients(0)));
-  complete(0);
+  parameters_.gradients_complete(0, which);
   return sum_of(on_host(backend_, losses), targets);
 }
 
@@ -103,7 +101,8 @@ LayerViews<ConstView> Transformer::weights(int64_t layer) {
 
 HeadViews<ConstView> Transformer::head_weights() {
   const int64_t group = config().num_hidden_layers + 1;
-  return head_views(config(), groups_[static_cast<size_t>(group)], parameters_.weights(group), parameters_.weights(0));
+  return head_views(config(), groups_[static_cast<size_t>(group)], parameters_.weights(group),
+                    config().tie_word_embeddings ? parameters_.weights(0) : ConstView());
 }
 
 void Transformer::check_ids(std::span<const int32_t> ids) const {

@@ -38,9 +38,9 @@ class Transformer {
   const ModelConfig& config() const { return parameters_.config(); }
 
   /// Forward and backward of a micro-batch: gradients of scale * (sum of losses) are added to the store's. ids and targets
-  /// (T); a negative target is not counted. `last` says that no other micro-batch of this step follows.
+  /// (T); a negative target is not counted.
   LossSum train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
-                Attention& attention, Recompute policy, float scale, bool last);
+                Attention& attention, Recompute policy, float scale, MicroBatch which);
 
   /// Losses of each token; nothing is kept for backward.
   HostLosses evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,

@@ -29,6 +29,7 @@ class SequenceOrder {
  public:
   /// Throws: UsageError where the stream is shorter than one sequence and its last target.
   SequenceOrder(int64_t stream_tokens, int64_t context_length, uint64_t seed);
+  int64_t context_length() const { return context_length_; }
   int64_t sequences_per_epoch() const { return sequences_; }
   /// First token of a sequence.
   int64_t begin(int64_t index) const;

@@ -25,8 +25,9 @@ void require_finite(int64_t step, const StepResult& result) {
 void validate(const TrainingRecipe& r) {
   require(r.context_length > 0, concat("the context length is ", r.context_length), "a sequence has at least one token",
           "Use --context-length 256 or so.");
-  require(r.batch_size > 0 && r.gradient_accumulation > 0, "a step has no sequence",
-          concat("batch size ", r.batch_size, ", gradient accumulation ", r.gradient_accumulation),
+  require(r.batch_size > 0 && r.gradient_accumulation > 0 && r.data_ranks > 0, "a step has no sequence",
+          concat("batch size ", r.batch_size, ", gradient accumulation ", r.gradient_accumulation, ", data ranks ",
+                 r.data_ranks),
           "Use 1 or more of each.");
   require(r.schedule.peak >= 0 && std::isfinite(r.schedule.peak), concat("the learning rate is ", r.schedule.peak),
           "it must be finite and not negative", "Use 1e-3 for a small model, 2e-5 to fine-tune a large one.");
@@ -41,16 +42,17 @@ double clip_scale(double gradient_norm, double clip_norm) {
   return clip_norm > 0 && gradient_norm > clip_norm ? clip_norm / gradient_norm : 1.0;
 }
 
-TrainingStep::TrainingStep(Transformer& model, ParameterStore& parameters, const TrainingRecipe& recipe,
-                           SequenceOrder order, TokenReader read, const RotaryTable& rotary, Attention& attention)
+TrainingStep::TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement,
+                           const TrainingRecipe& recipe, TrainingData data, RotaryTables rotary)
     : model_(model),
       parameters_(parameters),
+      placement_(placement),
       recipe_(recipe),
-      order_(order),
-      read_(std::move(read)),
-      rotary_(rotary),
-      attention_(attention) {
+      data_(std::move(data)),
+      rotary_(std::move(rotary)) {
   validate(recipe_);
+  RINGBOLT_CHECK(recipe_.data_ranks == placement_.data_ranks());
+  RINGBOLT_CHECK(recipe_.context_length == data_.context_length());
 }
 
 StepResult TrainingStep::run(int64_t step) {
@@ -71,27 +73,22 @@ StepResult TrainingStep::run(int64_t step) {
 }
 
 LossSum TrainingStep::forward_backward(int64_t step) {
-  const float scale = 1.0F / static_cast<float>(recipe_.tokens_per_step());
+  const int64_t first = (step - 1) * recipe_.sequences_per_step();
+  const int64_t counted = data_.counted_targets(first, recipe_.sequences_per_step());
+  require(counted > 0, concat("step ", step, " has nothing to predict"), "all its documents are of one token",
+          "Use --documents joined.");
   LossSum sum;
   for (int64_t micro = 0; micro < recipe_.gradient_accumulation; ++micro) {
-    const MicroBatch batch = micro_batch(step, micro);
+    const int64_t slot = micro * placement_.data_ranks() + placement_.data_rank();
+    const TrainingBatch batch = data_.batch(first + slot * recipe_.batch_size, recipe_.batch_size);
+    const PlacedTokens& mine = placement_.place(batch.offsets);
     const bool last = micro + 1 == recipe_.gradient_accumulation;
-    sum += model_.train(batch.ids, batch.targets, rotary_, attention_, recipe_.recompute, scale, last);
+    sum += model_.train(mine.pick(batch.ids, 0), mine.pick(batch.targets, -1), rotary_.at(mine.positions),
+                        *mine.attention, recipe_.recompute, 1.0F / static_cast<float>(counted),
+                        last ? MicroBatch::last_of_step : MicroBatch::more_follow);
   }
+  placement_.sum({&sum, 1});
   return sum;
-}
-
-TrainingStep::MicroBatch TrainingStep::micro_batch(int64_t step, int64_t micro) const {
-  const auto length = static_cast<size_t>(recipe_.context_length);
-  MicroBatch batch;
-  std::vector<int32_t> tokens(length + 1);
-  for (int64_t b = 0; b < recipe_.batch_size; ++b) {
-    const int64_t index = (step - 1) * recipe_.sequences_per_step() + micro * recipe_.batch_size + b;
-    read_(order_.begin(index), tokens);
-    batch.ids.insert(batch.ids.end(), tokens.begin(), tokens.end() - 1);
-    batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
-  }
-  return batch;
 }
 
 }  // namespace ringbolt

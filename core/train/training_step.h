@@ -1,24 +1,22 @@
 // One optimizer step: micro-batches forward and backward, the gradient's norm, clipping, AdamW.
+//
+// Written once for one rank and for many: the placement says which tokens are mine, and sums; the store reduces gradients.
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <span>
-#include <vector>
 
+#include "core/model/placement.h"
 #include "core/model/transformer.h"
 #include "core/train/schedule.h"
-#include "core/train/sequence_order.h"
+#include "core/train/training_data.h"
 
 namespace ringbolt {
-
-/// Reads tokens [begin, begin + out.size()) of a stream.
-using TokenReader = std::function<void(int64_t begin, std::span<int32_t> out)>;
 
 struct TrainingRecipe {
   int64_t context_length = 0;         ///< S
   int64_t batch_size = 1;             ///< sequences a micro-batch
   int64_t gradient_accumulation = 1;  ///< micro-batches a step
+  int64_t data_ranks = 1;             ///< groups of ranks, each with micro-batches of its own
   LearningRateSchedule schedule;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -28,45 +26,41 @@ struct TrainingRecipe {
   uint64_t seed = 1;
   Recompute recompute = Recompute::none;
 
-  int64_t sequences_per_step() const { return batch_size * gradient_accumulation; }
+  int64_t sequences_per_step() const { return batch_size * gradient_accumulation * data_ranks; }
   int64_t tokens_per_step() const { return sequences_per_step() * context_length; }
 };
 
 /// Throws: UsageError naming the first value that cannot be.
 void validate(const TrainingRecipe& recipe);
 
+/// The same on all ranks.
 struct StepResult {
   LossSum loss;
   double gradient_norm;  ///< before clipping
   double learning_rate;
 };
 
-/// Takes step after step over one token stream. Which tokens a step sees depends on its number alone.
+/// Takes step after step over one token stream. Which sequences a step sees depends on its number and on
+/// sequences_per_step() alone: d data ranks with a d-th of the accumulation take those of one.
 class TrainingStep {
  public:
-  /// `rotary` and `attention` are for one micro-batch of recipe.batch_size sequences laid one behind the other.
-  TrainingStep(Transformer& model, ParameterStore& parameters, const TrainingRecipe& recipe, SequenceOrder order,
-               TokenReader read, const RotaryTable& rotary, Attention& attention);
+  /// `placement` and `parameters` are over the same ranks. Requires: recipe.data_ranks is the placement's.
+  TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement, const TrainingRecipe& recipe,
+               TrainingData data, RotaryTables rotary);
 
-  /// Step number `step`, the first being 1. Throws: NumericError, before any weight changes, where the loss or the
-  /// gradient is not finite.
+  /// Step number `step`, the first being 1. Throws, on all ranks and before any weight changes: NumericError where the loss
+  /// or the gradient is not finite. Collective.
   StepResult run(int64_t step);
 
  private:
-  struct MicroBatch {
-    std::vector<int32_t> ids;      ///< (B S)
-    std::vector<int32_t> targets;  ///< (B S)
-  };
-  MicroBatch micro_batch(int64_t step, int64_t micro) const;
   LossSum forward_backward(int64_t step);
 
   Transformer& model_;
   ParameterStore& parameters_;
+  Placement& placement_;
   const TrainingRecipe recipe_;
-  const SequenceOrder order_;
-  const TokenReader read_;
-  const RotaryTable& rotary_;
-  Attention& attention_;
+  const TrainingData data_;
+  LastRotaryTable rotary_;
 };
 
 /// What a gradient is multiplied with so that its norm is at most `clip_norm` (0: no limit).

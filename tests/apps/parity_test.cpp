@@ -37,7 +37,7 @@ struct Published {
   ResidentParameters store;
   Transformer model;
   RotaryTables tables = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(source->config()), positions);
+    return make_rotary_table(*backend, RotaryMethod(source->config()), positions);
   };
 };
 
@@ -121,8 +121,9 @@ TEST_P(PublishedLosses, AgreeAtEveryWindowLength) {
   for (const GridRow& row : grid_rows()) {
     if (row.model != model) continue;
     ASSERT_EQ(row.base, published.source->config().rope_theta);
+    WholePlacement placement(*published.backend);
     const ContextLoss result = evaluate_context(
-        *published.backend, published.model, {.context_length = row.length, .windows = row.windows},
+        published.model, placement, {.context_length = row.length, .windows = row.windows},
         static_cast<int64_t>(ids.size()),
         [&](int64_t begin, std::span<int32_t> out) { std::copy_n(ids.begin() + begin, out.size(), out.begin()); },
         published.tables);

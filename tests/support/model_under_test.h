@@ -32,15 +32,15 @@ class ModelUnderTest {
   Transformer& model() { return model_; }
 
   RotaryTable table(const reference::Batch& batch) {
-    return make_rotary_table(backend_, frequencies_of(store_.config()), batch.positions);
+    return make_rotary_table(backend_, RotaryMethod(store_.config()), batch.positions);
   }
 
   /// Forward and backward of the mean loss over `counted` targets.
   LossSum train(const reference::Batch& batch, Recompute policy, int64_t counted,
-                bool last = true) {
+                MicroBatch which = MicroBatch::last_of_step) {
     WholeSequenceAttention attention(backend_, batch.slices);
     return model_.train(batch.ids, batch.targets, table(batch), attention, policy,
-                        1.0F / static_cast<float>(counted), last);
+                        1.0F / static_cast<float>(counted), which);
   }
 
   enum class Part { weight, master, gradient };

@@ -7,11 +7,13 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/base/error.h"
 #include "tests/support/backend_cases.h"
 #include "tests/support/compare.h"
 #include "tests/support/finite_difference.h"
@@ -368,6 +370,57 @@ TEST_P(AttentionOps, ResultsAreBitEqualForOneTwoAndThreeThreads) {
       EXPECT_EQ(other_gradients.dv, gradients.dv) << threads;
     }
   }
+}
+
+TEST_P(AttentionOps, RowsOutsideOfAllSlicesMayHoldAnything) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Problem clean = problem({150, 230, 4, 2, 16}, {{0, 131, 0, 201, Mask::causal, 70}});
+  Problem dirty = clean;
+  std::fill(dirty.q.begin() + 131 * 4 * 16, dirty.q.end(), nan);
+  std::fill(dirty.dout.begin() + 131 * 4 * 16, dirty.dout.end(), nan);
+  std::fill(dirty.k.begin() + 201 * 2 * 16, dirty.k.end(), nan);
+  std::fill(dirty.v.begin() + 201 * 2 * 16, dirty.v.end(), nan);
+  const reference::Attention merged = expected_forward(clean);
+  const Result result = forward(backend(), clean);
+  EXPECT_EQ(forward(backend(), dirty).out, result.out);
+  const Gradients expected = backward(backend(), clean, merged);
+  const Gradients actual = backward(backend(), dirty, merged);
+  EXPECT_EQ(actual.dq, expected.dq);
+  EXPECT_EQ(actual.dk, expected.dk);
+  EXPECT_EQ(actual.dv, expected.dv);
+}
+
+TEST_P(AttentionOps, CallsForProgressAndThrowsWhatItThrewAfterTheLastTile) {
+  const Problem p = problem({900, 900, 2, 2, 64}, causal_square(900));
+  const Result quiet = forward(backend(), p);
+  const reference::Attention merged{quiet.out, quiet.lse};
+  const Gradients gradients = backward(backend(), p, merged);
+  const std::thread::id caller = std::this_thread::get_id();
+  int calls = 0;
+  backend().set_progress([&] {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    ++calls;
+  });
+  EXPECT_EQ(forward(backend(), p).out, quiet.out);
+  EXPECT_GT(calls, 0);
+  calls = 0;
+  EXPECT_EQ(backward(backend(), p, merged).dk, gradients.dk);
+  EXPECT_GT(calls, 0);
+  for (const bool forwards : {true, false}) {
+    calls = 0;
+    backend().set_progress([&] {
+      ++calls;
+      throw CommError("the other rank is gone");
+    });
+    if (forwards) {
+      EXPECT_THROW(forward(backend(), p), CommError);
+    } else {
+      EXPECT_THROW(backward(backend(), p, merged), CommError);
+    }
+    EXPECT_EQ(calls, 1) << "an exchange that failed is not driven any more";
+  }
+  backend().set_progress({});
+  EXPECT_EQ(forward(backend(), p).out, quiet.out);
 }
 
 RINGBOLT_FOR_EACH_BACKEND(AttentionOps);

@@ -71,6 +71,23 @@ TEST_P(MemoryOps, ConvertsNansToNans) {
   EXPECT_TRUE(std::all_of(back.begin(), back.end(), [](double x) { return std::isnan(x); }));
 }
 
+TEST_P(MemoryOps, AddsWithOneRounding) {
+  for (const int64_t rows : {int64_t{2}, int64_t{700}}) {
+    for (const int64_t padding : {0, 3}) {
+      const int64_t n = rows * 333;
+      const Values x = rounded_to(DType::f32, random_values(1, n));
+      const Values y = rounded_to(DType::f32, random_values(2, n));
+      Values sum(x);
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += y[i];
+      Placed px(backend(), DType::f32, {rows, 333}, x, 2 * padding),
+          py(backend(), DType::f32, {rows, 333}, y, padding);
+      backend().add(px, py);
+      EXPECT_EQ(py.read(), rounded_to(DType::f32, sum));
+      EXPECT_TRUE(py.padding_intact());
+    }
+  }
+}
+
 TEST_P(MemoryOps, FillsStridedRowsWithZerosAndNothingElse) {
   for (int64_t padding : {0, 3}) {
     Placed x(backend(), dtype(), {5, 33}, padding);

@@ -26,11 +26,12 @@ struct Fixture {
   Fixture() { initialise(*backend, store, 3); }
 
   RotaryTable table(std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(config), positions);
+    return make_rotary_table(*backend, RotaryMethod(config), positions);
   }
   ContextLoss evaluate(const EvaluationProtocol& protocol) {
+    WholePlacement placement(*backend);
     return evaluate_context(
-        *backend, model, protocol, static_cast<int64_t>(stream.size()),
+        model, placement, protocol, static_cast<int64_t>(stream.size()),
         [&](int64_t begin, std::span<int32_t> out) { std::copy_n(stream.begin() + begin, out.size(), out.begin()); },
         [&](std::span<const int64_t> positions) { return table(positions); });
   }

@@ -52,7 +52,7 @@ struct Fixture {
   ResidentParameters store{*backend, config, DType::f32, StorePurpose::inference};
   Transformer model{*backend, store};
   RotaryTables tables = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(config), positions);
+    return make_rotary_table(*backend, RotaryMethod(config), positions);
   };
   Fixture() { initialise(*backend, store, 11); }
 };

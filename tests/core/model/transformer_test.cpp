@@ -112,7 +112,7 @@ TEST_P(ModelAgainstReference, GradientsOfMicroBatchesAddUp) {
   const Batch first = reference::causal_batch(random_ids(1, 21, config.vocab_size));
   const Batch second = reference::causal_batch(random_ids(2, 34, config.vocab_size));
   ModelUnderTest model(backend(), config, dtype(), parameters);
-  model.train(first, Recompute::none, 20, false);
+  model.train(first, Recompute::none, 20, MicroBatch::more_follow);
   model.train(second, Recompute::none, 33);
   reference::Parameters expected =
       reference::model_forward_backward(config, parameters, first).gradients;

@@ -1,0 +1,41 @@
+// The placement over ranks: tokens by the layout, attention over the mesh, sums over all ranks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/model/placement.h"
+#include "parallel/distributed_attention.h"
+#include "parallel/layout.h"
+#include "parallel/mesh.h"
+
+namespace ringbolt {
+
+class MeshPlacement final : public Placement {
+ public:
+  /// Backend and mesh must outlive it.
+  MeshPlacement(Backend& backend, Mesh& mesh, LayoutKind kind, const AttentionChoice& choice)
+      : backend_(backend), mesh_(mesh), kind_(kind), choice_(choice) {}
+
+  /// Of the ring position's tokens head rank u holds the u-th part. Collective over the mesh's
+  /// sequence ranks, which must give the same offsets.
+  const PlacedTokens& place(std::span<const int64_t> offsets) override;
+  int data_ranks() const override { return mesh_.shape().data; }
+  int data_rank() const override { return mesh_.data_rank(); }
+  void sum(std::span<LossSum> sums) override;
+
+ private:
+  Backend& backend_;
+  Mesh& mesh_;
+  LayoutKind kind_;
+  AttentionChoice choice_;
+  std::vector<int64_t> offsets_;
+  std::optional<SequenceLayout> layout_;
+  std::unique_ptr<Attention> attention_;
+  PlacedTokens placed_;
+};
+
+}  // namespace ringbolt

@@ -1,0 +1,68 @@
+// One attention problem, solved whole by the oracle and in parts by the ranks of a mesh.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "parallel/distributed_attention.h"
+#include "tests/support/reference/attention.h"
+
+namespace ringbolt::testing_support {
+
+struct Heads {
+  int64_t query;  ///< H
+  int64_t key;    ///< K
+  int64_t dim;    ///< D
+};
+
+/// A whole sequence. Inputs are rounded to `dtype`: the oracle sees what the ranks see.
+struct WholeProblem {
+  std::vector<int64_t> offsets;
+  AttentionSlice::Mask mask;
+  Heads heads;
+  DType dtype;
+  reference::Values q, k, v, dout;  // (S, heads, D)
+
+  int64_t tokens() const { return offsets.back(); }
+  reference::AttentionShape shape() const;
+};
+
+/// Uniform in [-1, 1], q three times that: logits of deviation about 1.
+WholeProblem random_problem(std::vector<int64_t> offsets, AttentionSlice::Mask mask, Heads heads,
+                            DType dtype, uint64_t seed);
+
+struct WholeResult {
+  reference::Values out, lse, dq, dk, dv;
+};
+
+/// By the oracle.
+WholeResult solve_whole(const WholeProblem& problem);
+
+/// Relative to each tensor's norm; infinite where something is not finite that should be.
+struct Errors {
+  double out = 0, lse = 0, dq = 0, dk = 0, dv = 0;
+  double worst() const;
+  void include(const Errors& other);
+};
+/// A norm below that of a tensor of `least` everywhere counts as that: gradients that cancel to
+/// zero.
+Errors errors_of(const WholeResult& actual, const WholeResult& expected, double least = 0);
+
+/// How the ranks share the work.
+struct Sharing {
+  MeshShape mesh;
+  LayoutKind layout = LayoutKind::zigzag;
+  AttentionChoice choice;
+  std::string str() const;
+};
+
+/// Attention forward and backward of this rank's rows through make_distributed_attention; every
+/// rank returns the whole result. Padding rows of all inputs are NaN. With `second` the same object
+/// then solves that one, of the same shape, and returns its result. Collective.
+WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& problem,
+                           const Sharing& sharing, const WholeProblem* second = nullptr);
+
+/// All that run on `ranks` ranks with these heads: meshes, layouts, strategies, backward sides.
+std::vector<Sharing> all_sharings(int ranks, Heads heads);
+
+}  // namespace ringbolt::testing_support
