@@ -1,5 +1,7 @@
 #include "apps/common_options.h"
 
+#include "apps/ranks.h"
+
 namespace ringbolt {
 
 void OutputOptions::declare(OptionSet& options) {
@@ -38,12 +40,14 @@ void DeviceOptions::declare(OptionSet& options) {
   options.choice<Device>("device", device, {{"cpu", Device::cpu}}, "Where to compute");
   options
       .add("threads", "N", threads,
-           "Threads; 0 takes OMP_NUM_THREADS, else all cores this process may use")
+           "Threads of a rank; 0 takes OMP_NUM_THREADS, else its share of the cores that this "
+           "process "
+           "may use")
       .at_most(4096);
 }
 
-std::unique_ptr<Backend> DeviceOptions::make_backend() const {
-  return make_cpu_backend(static_cast<int>(threads));
+std::unique_ptr<Backend> DeviceOptions::make_backend(int64_t local_ranks) const {
+  return make_cpu_backend(static_cast<int>(threads_of_rank(threads, local_ranks)));
 }
 
 }  // namespace ringbolt

@@ -30,7 +30,8 @@ struct DeviceOptions {
   int64_t threads = 0;
 
   void declare(OptionSet& options);
-  std::unique_ptr<Backend> make_backend() const;
+  /// For one of `local_ranks` ranks of this process, on its own thread.
+  std::unique_ptr<Backend> make_backend(int64_t local_ranks = 1) const;
 };
 
 }  // namespace ringbolt

@@ -20,6 +20,7 @@
 #include "io/model_json.h"
 #include "io/tokens.h"
 #include "io/weights.h"
+#include "parallel/mpi.h"
 
 namespace ringbolt {
 namespace {
@@ -64,6 +65,8 @@ void describe_build(Facts& facts) {
     shown += concat(shown.empty() ? "" : ", ", name, " ", version);
   }
   facts.add("libraries", libraries, shown);
+  const std::string mpi = mpi_library();
+  facts.add("mpi", mpi, mpi.empty() ? "none (this build runs ranks by --local-ranks only)" : mpi);
 }
 
 void describe_devices(Facts& facts, const DeviceOptions& device) {

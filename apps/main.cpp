@@ -1,17 +1,20 @@
 // The program: finds the command, runs it, and turns what it throws into one line and an exit
-// status.
+// status, on however many ranks.
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <iostream>
-#include <new>
+#include <optional>
+#include <streambuf>
 #include <string>
 #include <vector>
 
 #include "apps/commands.h"
+#include "apps/failure.h"
 #include "core/base/build_info.h"
 #include "core/base/error.h"
 #include "core/base/nearest.h"
+#include "parallel/launch.h"
 
 namespace {
 
@@ -19,24 +22,38 @@ using ringbolt::Arguments;
 using ringbolt::concat;
 using ringbolt::message;
 
+/// What a command does where a launcher (mpirun, srun) started several ranks.
+enum class Ranks {
+  one,    ///< refuses: each rank would do the whole work again
+  first,  ///< only rank 0 does something
+  all,    ///< by run_on_ranks (apps/ranks.h)
+};
+
 struct Command {
   const char* name;
   const char* summary;
   int (*run)(const Arguments&);
+  Ranks ranks;
 };
 
 constexpr std::array kCommands{
-    Command{"tokenize", "turn text files into a token file", ringbolt::run_tokenize},
+    Command{"tokenize", "turn text files into a token file", ringbolt::run_tokenize, Ranks::one},
     Command{"train", "train a model, or fine-tune one at a context length and rotary base",
-            ringbolt::run_train},
+            ringbolt::run_train, Ranks::all},
     Command{"evaluate", "loss, perplexity and accuracy over context lengths",
-            ringbolt::run_evaluate},
-    Command{"generate", "continue a prompt", ringbolt::run_generate},
-    Command{"bench", "measure this machine against its peak", ringbolt::run_bench},
-    Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info},
+            ringbolt::run_evaluate, Ranks::one},
+    Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
+    Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::one},
+    Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info,
+            Ranks::first},
 };
 
-enum ExitStatus { kOk = 0, kInternal = 1, kUsage = 2, kFile = 3, kOther = 4 };
+/// Takes everything and shows nothing.
+class NullBuffer final : public std::streambuf {
+ protected:
+  int overflow(int c) override { return traits_type::not_eof(c); }
+  std::streamsize xsputn(const char*, std::streamsize n) override { return n; }
+};
 
 void print_help(std::ostream& out) {
   out << "Usage: ringbolt COMMAND [options]\n\n"
@@ -48,13 +65,28 @@ void print_help(std::ostream& out) {
   }
   out << "\nringbolt COMMAND --help shows the options of one, with examples. ringbolt --version "
          "prints the version.\n"
-         "Exit status: 0 done, 2 wrong options, 3 a file, 4 numbers or device, 1 a defect of "
-         "Ringbolt.\n";
+         "Exit status: 0 done, 2 wrong options, 3 a file, 4 numbers, device or another rank, 1 a "
+         "defect of Ringbolt.\n";
+}
+
+int run_here(const Command& command, const Arguments& arguments) {
+  const std::optional<ringbolt::Launch>& launch = ringbolt::find_launch();
+  const bool help = std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
+    return word == "--help" || word == "-h";
+  });
+  if (launch && command.ranks == Ranks::one && !help && std::max(launch->size, launch->rank) > 1) {
+    throw ringbolt::UsageError(message(
+        concat("cannot run on ", launch->size, " ranks"),
+        concat("each of them would do the whole of ", command.name, " again"),
+        concat("Start ringbolt ", command.name, " without mpirun or srun, or with one rank.")));
+  }
+  if (launch && launch->rank > 0 && command.ranks == Ranks::first) return ringbolt::kOk;
+  return command.run(arguments);
 }
 
 int run_command(const std::string& name, const Arguments& arguments) {
   for (const Command& command : kCommands) {
-    if (name == command.name) return command.run(arguments);
+    if (name == command.name) return run_here(command, arguments);
   }
   const std::vector<std::string> names = [] {
     std::vector<std::string> all;
@@ -71,54 +103,46 @@ int run(const Arguments& words) {
   const std::string first = words.empty() ? "--help" : words.front();
   if (first == "--help" || first == "-h" || (first == "help" && words.size() == 1)) {
     print_help(words.empty() ? std::cerr : std::cout);
-    return words.empty() ? kUsage : kOk;
+    return words.empty() ? ringbolt::kUsage : ringbolt::kOk;
   }
   if (first == "--version") {
     std::cout << "ringbolt " << ringbolt::build_info().version << '\n';
-    return kOk;
+    return ringbolt::kOk;
   }
   if (first == "help") return run_command(words[1], {"--help"});
   return run_command(first, {words.begin() + 1, words.end()});
 }
 
-/// The message on one line, whatever a library put into it.
-void print_error(const Arguments& words, std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  const bool has_command = std::any_of(
-      kCommands.begin(), kCommands.end(),
-      [&](const Command& command) { return !words.empty() && words.front() == command.name; });
-  std::cerr << "ringbolt" << (has_command ? " " + words.front() : "") << ": " << text << std::endl;
+/// The command's name, for messages; empty where there is none.
+std::string command_of(const Arguments& words) {
+  const bool known = !words.empty() &&
+                     std::any_of(kCommands.begin(), kCommands.end(), [&](const Command& command) {
+                       return words.front() == command.name;
+                     });
+  return known ? words.front() : "";
 }
 
 int run_and_report(const Arguments& words) {
+  // What all ranks would print is printed by rank 0.
+  NullBuffer nothing;
+  const std::optional<ringbolt::Launch>& launch = ringbolt::find_launch();
+  std::streambuf* const standard = std::cout.rdbuf();
+  if (launch && launch->rank > 0) std::cout.rdbuf(&nothing);
+  int status = ringbolt::kInternal;
   try {
-    const int status = run(words);
+    status = run(words);
     std::cout.flush();
     if (!std::cout) {
       throw ringbolt::IoError(message("cannot write the result",
                                       "standard output is full or closed",
                                       "Check the disk, or where the output is piped to."));
     }
-    return status;
-  } catch (const ringbolt::UsageError& error) {
-    print_error(words, error.what());
-    return kUsage;
-  } catch (const ringbolt::IoError& error) {
-    print_error(words, error.what());
-    return kFile;
-  } catch (const ringbolt::Error& error) {
-    print_error(words, error.what());
-    return kOther;
-  } catch (const std::bad_alloc&) {
-    print_error(
-        words,
-        message("out of memory", "an allocation on the host failed",
-                "Try a shorter context, a smaller batch, or a recompute policy that saves less."));
-    return kOther;
-  } catch (const std::exception& error) {
-    print_error(words, concat("internal error: ", error.what()));
-    return kInternal;
+  } catch (...) {
+    status = ringbolt::end_with_failure(command_of(words),
+                                        ringbolt::describe_failure(std::current_exception()));
   }
+  std::cout.rdbuf(standard);
+  return status;
 }
 
 }  // namespace

@@ -120,6 +120,8 @@ class OptionSet {
   [[nodiscard]] bool parse(const Arguments& arguments, std::ostream& out);
 
   bool is_given(const std::string& name) const;
+  /// Given by the stored set alone.
+  bool is_stored(const std::string& name) const;
   /// Every option that has a value, but the excluded ones, as a JSON object; saved to a file it is
   /// a --config file that repeats the run.
   std::string resolved_json(const std::vector<std::string>& excluded = {}) const;

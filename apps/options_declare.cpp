@@ -253,6 +253,9 @@ const Option& OptionSet::find(const std::string& name) const {
 }
 
 bool OptionSet::is_given(const std::string& name) const { return find(name).is_given(); }
+bool OptionSet::is_stored(const std::string& name) const {
+  return find(name).source == OptionSource::stored;
+}
 
 std::vector<std::string> OptionSet::names() const {
   std::vector<std::string> all{"help", "config"};

@@ -95,9 +95,10 @@ std::vector<std::string> OptionSet::changed_since(const std::string& stored_file
   for (const std::string& name : names) {
     const Option& option = find(name);
     const Json* before = stored.find(name);
-    const bool has_value = !option.show().empty();
-    const bool is_same =
-        before == nullptr ? !has_value : has_value && *before == present_value(option);
+    // An option that the stored set does not know had its default then.
+    const bool is_same = before == nullptr
+                             ? option.show() == option.default_values
+                             : !option.show().empty() && *before == present_value(option);
     if (!is_same) changed.push_back(name);
   }
   return changed;

@@ -7,7 +7,6 @@
 #include "core/base/build_info.h"
 #include "core/base/error.h"
 #include "io/checkpoint_format.h"
-#include "parallel/communicator.h"
 
 namespace ringbolt {
 namespace {
@@ -68,10 +67,10 @@ void RunFolder::make() const {
 }
 
 std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parameters,
-                                        const CheckpointInfo& info, int64_t keep) const {
+                                        Communicator& ranks, const CheckpointInfo& info,
+                                        int64_t keep) const {
   std::string folder = checkpoint_folder(path_, info.step);
-  const std::unique_ptr<Communicator> ranks = make_single_communicator();
-  CheckpointWriter writer(folder, *ranks, build_line());
+  CheckpointWriter writer(folder, ranks, build_line());
   std::vector<float> values;
   parameters.for_each([&](const ParameterPiece& piece) {
     const auto write = [&](const std::string& name, ConstView device) {
@@ -85,6 +84,7 @@ std::string RunFolder::write_checkpoint(Backend& backend, ParameterStore& parame
     write(second_moment_name(piece.spec), piece.v);
   });
   writer.finish(info);
+  if (ranks.rank() != 0) return folder;
   remove_unfinished_checkpoints(path_);
   remove_old_checkpoints(path_, keep);
   return folder;

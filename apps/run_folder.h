@@ -9,6 +9,7 @@
 #include "core/model/parameters.h"
 #include "io/checkpoint.h"
 #include "io/json.h"
+#include "parallel/communicator.h"
 
 namespace ringbolt {
 
@@ -27,17 +28,18 @@ class RunFolder {
   void require_unused() const;
   /// Makes the folder where it is not there. Throws: IoError.
   void make() const;
-  /// Writes the checkpoint of info.step, then removes all but the newest `keep` (0 keeps all) and
-  /// what a killed run left unfinished.
-  /// Returns its folder. Throws: IoError; earlier checkpoints then stay.
-  std::string write_checkpoint(Backend& backend, ParameterStore& parameters,
+  /// Writes the checkpoint of info.step, each rank its pieces; then rank 0 removes all but the
+  /// newest `keep` (0 keeps all) and what a killed run left unfinished.
+  /// Returns its folder. Throws: IoError, on all ranks; earlier checkpoints then stay. Collective.
+  std::string write_checkpoint(Backend& backend, ParameterStore& parameters, Communicator& ranks,
                                const CheckpointInfo& info, int64_t keep) const;
 
  private:
   std::string path_;
 };
 
-/// Weights, masters and both moments. Throws: IoError where the checkpoint lacks one.
+/// Weights, masters and both moments, each rank its pieces: the checkpoint may be of any number of
+/// ranks. Throws: IoError where the checkpoint lacks one. Collective.
 void load_training_state(Backend& backend, ParameterStore& parameters,
                          const CheckpointReader& checkpoint);
 

@@ -36,8 +36,8 @@ StopSignal::~StopSignal() {
 
 int StopSignal::received() const { return g_received; }
 
-const char* StopSignal::name() const {
-  switch (g_received) {
+const char* signal_name(int number) {
+  switch (number) {
     case SIGTERM:
       return "SIGTERM";
     case SIGUSR1:

@@ -4,7 +4,7 @@
 
 namespace ringbolt {
 
-/// While one lives, the first of these signals is only noted; a second SIGINT ends the process as
+/// One a process. While it lives, the first of these signals is only noted; a second SIGINT ends the process as
 /// usual.
 class StopSignal {
  public:
@@ -15,8 +15,9 @@ class StopSignal {
 
   /// The number of the signal that came, or 0.
   int received() const;
-  /// "SIGTERM", …; "no signal" where none came.
-  const char* name() const;
 };
+
+/// "SIGTERM", …; "no signal" for 0.
+const char* signal_name(int number);
 
 }  // namespace ringbolt

@@ -16,6 +16,10 @@ void declare_model(OptionSet& options, TrainOptions& t) {
       .required();
   options.add("validation-tokens", "FILE", t.validation_tokens,
               "Token file to evaluate on every --evaluate-every steps");
+  options.choice<Documents>(
+      "documents", t.documents, {{"joined", Documents::joined}, {"separate", Documents::separate}},
+      "Documents of a sequence: joined to one text, or separate, each with its own positions and "
+      "attention (the last token of one then has nothing to predict)");
   options.add("context-length", "N", t.context_length, "Tokens of a training sequence")
       .at_least(1)
       .by_default("the model's");
@@ -100,6 +104,7 @@ void TrainOptions::declare(OptionSet& options) {
   rope.declare(options, "the model's");
   declare_optimizer(options, *this);
   declare_run(options, *this);
+  mesh.declare(options);
   device.declare(options);
   out.declare(options);
   options.example(
@@ -111,6 +116,10 @@ void TrainOptions::declare(OptionSet& options) {
       "--output tuned",
       "fine-tune it at four times the length and another rotary base");
   options.example("train --output tuned --resume", "go on after an interruption");
+  options.example(
+      "train --checkpoint run --tokens tokens.h5 --context-length 16K --steps 100 --local-ranks 2 "
+      "--output long",
+      "split each sequence over two ranks, threads of this process");
 }
 
 }  // namespace ringbolt

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "apps/common_options.h"
+#include "apps/mesh_options.h"
 #include "apps/options.h"
 #include "apps/rope_options.h"
 #include "core/model/block.h"
@@ -12,11 +13,15 @@
 
 namespace ringbolt {
 
+/// What becomes of the documents of a training sequence (core/train/training_data.h).
+enum class Documents { joined, separate };
+
 struct TrainOptions {
   std::optional<std::string> checkpoint;
   std::optional<std::string> model;
   std::string tokens;
   std::optional<std::string> validation_tokens;
+  Documents documents = Documents::joined;
 
   std::optional<int64_t> context_length;
   RopeOptions rope;
@@ -47,6 +52,7 @@ struct TrainOptions {
   int64_t evaluate_every = 0;
   int64_t evaluation_windows = 16;
 
+  MeshOptions mesh;
   DeviceOptions device;
   OutputOptions out;
 

@@ -19,8 +19,9 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
       origin.checkpoint = CheckpointReader::open(newest->folder);
       origin.config = origin.checkpoint->info().model;
       origin.step = origin.checkpoint->info().step;
-      origin.pretraining =
-          Json::parse(origin.checkpoint->info().training_json, newest->folder).at("pretraining");
+      const Json training = Json::parse(origin.checkpoint->info().training_json, newest->folder);
+      origin.pretraining = training.at("pretraining");
+      origin.sequences = training.at("sequences").as_integer();
       return origin;
     }
   }
@@ -42,11 +43,12 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
   return origin;
 }
 
-TrainingRecipe recipe_of(const TrainOptions& o, const ModelConfig& config) {
+TrainingRecipe recipe_of(const TrainOptions& o, const ModelConfig& config, int data_ranks) {
   TrainingRecipe recipe;
   recipe.context_length = config.max_position_embeddings;
   recipe.batch_size = o.batch_size;
   recipe.gradient_accumulation = o.gradient_accumulation;
+  recipe.data_ranks = data_ranks;
   recipe.schedule = {o.schedule, o.learning_rate, o.min_learning_rate, o.warmup_steps, o.steps};
   recipe.beta1 = o.beta1;
   recipe.beta2 = o.beta2;
@@ -57,6 +59,23 @@ TrainingRecipe recipe_of(const TrainOptions& o, const ModelConfig& config) {
   recipe.recompute = o.recompute;
   validate(recipe);
   return recipe;
+}
+
+/// Which sequences a step sees follows from their number: a run that goes on on other ranks must
+/// have as many a step.
+void require_same_sequences(const Origin& origin, const TrainingRecipe& recipe) {
+  const int64_t now = recipe.sequences_per_step();
+  if (origin.step == 0 || origin.sequences == 0 || origin.sequences == origin.step * now) return;
+  const int64_t before = origin.sequences / origin.step;
+  throw UsageError(
+      message(concat("a step would take ", now, " sequences (--batch-size ", recipe.batch_size,
+                     " x --gradient-accumulation ", recipe.gradient_accumulation, " x ",
+                     recipe.data_ranks, " data ranks), and took ", before, " so far"),
+              "a resumed run goes on as it began",
+              before % recipe.data_ranks == 0
+                  ? concat("Choose batch size and accumulation so that they make ",
+                           before / recipe.data_ranks, " together.")
+                  : concat("Choose a number of data ranks that divides ", before, ".")));
 }
 
 TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
@@ -82,9 +101,11 @@ EvaluationProtocol validation_protocol(const TrainOptions& o, const TrainingReci
   return protocol;
 }
 
-TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run) {
+TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int world) {
   Origin origin = find_origin(o, run);
-  const TrainingRecipe recipe = recipe_of(o, origin.config);
+  const MeshShape mesh = o.mesh.mesh(world, origin.config);
+  const TrainingRecipe recipe = recipe_of(o, origin.config, mesh.data);
+  require_same_sequences(origin, recipe);
   TokenDataset data = open_tokens(o.tokens, origin.config);
   static_cast<void>(SequenceOrder(data.tokens(), recipe.context_length, recipe.seed));
   std::optional<TokenDataset> validation;
@@ -92,7 +113,8 @@ TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run) {
     validation = open_tokens(*o.validation_tokens, origin.config);
     static_cast<void>(window_count(validation_protocol(o, recipe), validation->tokens()));
   }
-  return {std::move(origin), recipe, std::move(data), std::move(validation)};
+  const AttentionChoice attention = o.mesh.choice(mesh, origin.config);
+  return {std::move(origin), mesh, attention, recipe, std::move(data), std::move(validation)};
 }
 
 }  // namespace ringbolt

@@ -20,18 +20,22 @@ struct Origin {
   std::unique_ptr<WeightSource> weights;       ///< fine-tuning
   std::optional<CheckpointReader> checkpoint;  ///< resuming
   int64_t step = 0;                            ///< done before
+  int64_t sequences = 0;                       ///< that those steps took
   Json pretraining;  ///< {rope_base, context_length} of before any fine-tuning
 };
 
 struct TrainingSetup {
   Origin origin;
+  MeshShape mesh;
+  AttentionChoice attention;
   TrainingRecipe recipe;
   TokenDataset data;
   std::optional<TokenDataset> validation;
 };
 
-/// Throws: UsageError or IoError for the first thing wrong with checkpoint, model, recipe or data.
-TrainingSetup set_up_training(const TrainOptions& options, const RunFolder& run);
+/// `world` ranks. Throws: UsageError or IoError for the first thing wrong with checkpoint, model,
+/// ranks, recipe or data.
+TrainingSetup set_up_training(const TrainOptions& options, const RunFolder& run, int world);
 
 /// Windows of the validation data that an evaluation during training takes.
 EvaluationProtocol validation_protocol(const TrainOptions& options, const TrainingRecipe& recipe);

@@ -1,19 +1,44 @@
-# ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds])
+# ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …])
 #
-# A GoogleTest program whose tests CTest lists one by one. Every folder of tests mirrors one of the sources.
+# A GoogleTest program. Without RANKS CTest lists its tests one by one. With RANKS its main is tests/support/ranks_main.cpp
+# and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
+# out. A build without MPI has no such tests.
 include(GoogleTest)
 
+# For libraries' own threads: ranks share the cores already.
+set(ringbolt_rank_environment
+  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1  # containers run as root
+  OMPI_MCA_rmaps_base_oversubscribe=1                        # more ranks than cores are wanted
+  OMPI_MCA_mpi_yield_when_idle=1                             # or each wait costs a time slice
+  OMPI_MCA_hwloc_base_binding_policy=none
+  OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+  ASAN_OPTIONS=detect_leaks=0)                               # Open MPI leaks
+
 function(ringbolt_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS;RANKS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "ringbolt_add_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
+  if(arg_RANKS AND NOT RINGBOLT_MPI)
+    return()
+  endif()
   add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE ${arg_LINKS} GTest::gtest_main ringbolt_warnings ringbolt_sanitizers)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
-    PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-      ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+  target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
+  if(NOT arg_RANKS)
+    target_link_libraries(${name} PRIVATE GTest::gtest_main)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
+      PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+        ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+    return()
+  endif()
+  target_link_libraries(${name} PRIVATE ringbolt_ranks_main)
+  foreach(ranks IN LISTS arg_RANKS)
+    add_test(NAME ${name}.np${ranks}
+      COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
+    set_tests_properties(${name}.np${ranks} PROPERTIES
+      PROCESSORS ${ranks} TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS};mpi" ENVIRONMENT "${ringbolt_rank_environment}")
+  endforeach()
 endfunction()

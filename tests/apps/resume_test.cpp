@@ -174,7 +174,7 @@ TEST_F(Resume, RefusesAnotherRecipeAnOccupiedFolderAndAnEmptyOne) {
                "--seed differs from the run in " + run);
   expect_error(
       this->run({"train", "--output", run, "--resume", "--steps", "9", "--batch-size", "3"}), 2,
-      "--batch-size differs");
+      "a step would take 6 sequences");
   expect_error(this->run(training("trained", 9)), 2, "already holds a run");
   expect_error(this->run({"train", "--output", folder_ / "nowhere", "--resume"}), 2,
                "there is no run in");

@@ -43,14 +43,23 @@ std::string new_folder() {
   return pattern;
 }
 
+CommandLine ringbolt_with(const std::vector<std::string>& arguments) {
+  CommandLine line{{RINGBOLT_PROGRAM}};
+  line.words.insert(line.words.end(), arguments.begin(), arguments.end());
+  return line;
+}
+
 }  // namespace
 
 Program::Program(const std::vector<std::string>& arguments, const std::string& standard_input,
                  const Environment& environment, const std::string& standard_output)
+    : Program(ringbolt_with(arguments), standard_input, environment, standard_output) {}
+
+Program::Program(const CommandLine& command_line, const std::string& standard_input,
+                 const Environment& environment, const std::string& standard_output)
     : folder_(new_folder()) {
   write_file(folder_ + "/in", standard_input);
-  std::vector<std::string> words{RINGBOLT_PROGRAM};
-  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<std::string> words = command_line.words;
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
@@ -65,7 +74,7 @@ Program::Program(const std::vector<std::string>& arguments, const std::string& s
   setenv("RINGBOLT_PROGRESS", "none", 1);
   setenv("OMP_NUM_THREADS", "1", 1);  // the models are too small to share
   for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
-  execv(pointers[0], pointers.data());
+  execvp(pointers[0], pointers.data());
   _exit(127);
 }
 
@@ -95,6 +104,29 @@ Outcome Program::wait() {
 Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::string& standard_input,
                      const Environment& environment, const std::string& standard_output) {
   return Program(arguments, standard_input, environment, standard_output).wait();
+}
+
+Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments) {
+  CommandLine line{{RINGBOLT_MPIRUN, RINGBOLT_MPIRUN_RANKS, std::to_string(ranks)}};
+  line.words.insert(line.words.end(), program_and_arguments.begin(), program_and_arguments.end());
+  // Containers run as root, with fewer cores than ranks; Open MPI leaks.
+  const Environment environment{{"OMPI_ALLOW_RUN_AS_ROOT", "1"},
+                                {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
+                                {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
+                                {"OMPI_MCA_mpi_yield_when_idle", "1"},
+                                {"ASAN_OPTIONS", "detect_leaks=0"}};
+  return Program(line, "", environment).wait();
+}
+
+bool has_mpi() { return *RINGBOLT_MPIRUN != '\0'; }
+
+std::string own_lines(const std::string& err) {
+  std::istringstream lines(err);
+  std::string line, own;
+  while (std::getline(lines, line)) {
+    if (line.starts_with("ringbolt")) own += line + '\n';
+  }
+  return own;
 }
 
 void expect_error(const Outcome& outcome, int status, const std::string& part) {

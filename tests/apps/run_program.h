@@ -19,9 +19,17 @@ struct Outcome {
 /// Extra environment: {"RINGBOLT_STEPS", "3"}.
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
+/// A whole command line: the program, then its arguments.
+struct CommandLine {
+  std::vector<std::string> words;
+};
+
 /// A running program. Progress is off unless the environment says otherwise.
 class Program {
  public:
+  explicit Program(const CommandLine& command_line, const std::string& standard_input = "",
+                   const Environment& environment = {}, const std::string& standard_output = "");
+  /// `ringbolt` with these arguments.
   /// `standard_output` names a file or device that takes it; empty keeps it for wait().
   explicit Program(const std::vector<std::string>& arguments,
                    const std::string& standard_input = "", const Environment& environment = {},
@@ -41,6 +49,15 @@ class Program {
 Outcome run_ringbolt(const std::vector<std::string>& arguments,
                      const std::string& standard_input = "", const Environment& environment = {},
                      const std::string& standard_output = "");
+
+/// Runs a program on so many ranks of mpirun.
+Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments);
+
+/// Whether this machine has the mpirun that the build uses.
+bool has_mpi();
+
+/// The lines of an error output that `ringbolt` wrote: mpirun adds some of its own.
+std::string own_lines(const std::string& err);
 
 /// Expects the exit status and exactly one line "ringbolt …: problem (why). What to try." that
 /// contains `part`.

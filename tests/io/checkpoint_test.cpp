@@ -6,20 +6,33 @@
 
 #include <cmath>
 #include <csignal>
+#include <functional>
 #include <numeric>
 #include <thread>
 
 #include "core/base/random.h"
+#include "parallel/threads.h"
 #include "tests/io/files.h"
-#include "tests/io/ranks.h"
 
 namespace ringbolt {
 namespace {
 
 using test::error_of;
 using test::expect_message;
-using test::run_ranks;
 using test::TemporaryFolder;
+
+/// Runs `body` on n ranks; returns what each threw ("" for nothing).
+std::vector<std::string> run_ranks(int n, const std::function<void(Communicator&)>& body) {
+  std::vector<std::string> errors(static_cast<size_t>(n));
+  run_thread_ranks(n, 60, [&](Communicator& ranks) {
+    try {
+      body(ranks);
+    } catch (const std::exception& error) {
+      errors[static_cast<size_t>(ranks.rank())] = error.what();
+    }
+  });
+  return errors;
+}
 
 std::vector<float> normals(int64_t n, const std::string& name) {
   const Philox random(7, stream_of(name));

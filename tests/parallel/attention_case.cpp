@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <span>
 #include <utility>
+
+#include <gtest/gtest.h>
 
 #include "core/base/error.h"
 #include "tests/support/compare.h"
@@ -198,6 +201,77 @@ std::vector<Sharing> all_sharings(int ranks, Heads heads) {
     }
   }
   return sharings;
+}
+
+Mesh& Meshes::operator()(const MeshShape& shape) {
+  auto& mesh = meshes_[{shape.outer, shape.inner, shape.head}];
+  if (mesh == nullptr) mesh = std::make_unique<Mesh>(world_, shape);
+  return *mesh;
+}
+
+Outcome expect_every_way(Communicator& world, const std::string& what, const WholeProblem& problem,
+                         double most, double least) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+  Meshes meshes(world);
+  const WholeResult expected = world.rank() == 0 ? solve_whole(problem) : WholeResult();
+  Outcome outcome;
+  for (const Sharing& sharing : all_sharings(world.size(), problem.heads)) {
+    const WholeResult actual = solve_on_ranks(*backend, meshes(sharing.mesh), problem, sharing);
+    if (world.rank() != 0) continue;
+    const Errors e = errors_of(actual, expected, least);
+    EXPECT_LE(e.worst(), most) << what << ", S " << problem.tokens() << ", "
+                               << name_of(problem.dtype) << ", " << sharing.str() << ": out "
+                               << e.out << " lse " << e.lse << " dq " << e.dq << " dk " << e.dk
+                               << " dv " << e.dv;
+    outcome.worst.include(e);
+    ++outcome.cases;
+  }
+  return outcome;
+}
+
+namespace {
+
+using Mask = AttentionSlice::Mask;
+
+/// Lengths that are prime, shorter than the 2P chunks of zigzag, and one more than a multiple; each
+/// causal, full, and cut into three documents of which one has a single token.
+std::vector<std::pair<std::vector<int64_t>, Mask>> odd_sequences(int ranks) {
+  std::vector<std::pair<std::vector<int64_t>, Mask>> result;
+  for (const int64_t s :
+       {int64_t{61}, std::max<int64_t>(1, 2 * ranks - 1), int64_t{8 * ranks + 1}}) {
+    result.push_back({{0, s}, Mask::causal});
+    result.push_back({{0, s}, Mask::full});
+    if (s > 4) result.push_back({{0, s / 3, s / 3 + 1, s}, Mask::causal});
+  }
+  return result;
+}
+
+}  // namespace
+
+int64_t expect_whole_sequence_every_way(Communicator& world) {
+  int64_t cases = 0;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    Outcome all;
+    uint64_t seed = 1;
+    for (const Heads& heads : {Heads{8, 8, 8}, Heads{8, 2, 8}, Heads{6, 3, 10}}) {
+      for (const auto& [offsets, mask] : odd_sequences(world.size())) {
+        const std::string what = concat(offsets.size() - 1, " documents, H ", heads.query, ", K ",
+                                        heads.key, mask == Mask::full ? ", full" : "");
+        const Outcome outcome =
+            expect_every_way(world, what, random_problem(offsets, mask, heads, dtype, ++seed),
+                             attention_bound(dtype));
+        all.worst.include(outcome.worst);
+        all.cases += outcome.cases;
+      }
+    }
+    if (world.rank() == 0) {
+      std::printf("  P %d, %s: worst of %lld: out %.2e lse %.2e dq %.2e dk %.2e dv %.2e\n",
+                  world.size(), name_of(dtype).c_str(), static_cast<long long>(all.cases),
+                  all.worst.out, all.worst.lse, all.worst.dq, all.worst.dk, all.worst.dv);
+    }
+    cases += all.cases;
+  }
+  return cases;
 }
 
 }  // namespace ringbolt::testing_support

@@ -1,6 +1,9 @@
 // One attention problem, solved whole by the oracle and in parts by the ranks of a mesh.
 #pragma once
 
+#include <array>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -64,5 +67,36 @@ WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& pro
 
 /// All that run on `ranks` ranks with these heads: meshes, layouts, strategies, backward sides.
 std::vector<Sharing> all_sharings(int ranks, Heads heads);
+
+/// One mesh a shape: splitting communicators for every case would take longer than the cases.
+class Meshes {
+ public:
+  explicit Meshes(Communicator& world) : world_(world) {}
+  Mesh& operator()(const MeshShape& shape);
+
+ private:
+  Communicator& world_;
+  std::map<std::array<int, 3>, std::unique_ptr<Mesh>> meshes_;
+};
+
+/// Relative to each tensor's norm. f32: sums of logits near 1, each with an error of a few 2^-24.
+/// bf16: kernels round probabilities and dS to 2^-9 before the second product, the result is
+/// rounded once more, and delta comes from the output as it is kept, in bf16: where a query sees
+/// few keys, dS = P (dP - delta) cancels and that error of 2^-9 weighs more.
+inline double attention_bound(DType dtype) { return dtype == DType::f32 ? 2e-6 : 0x1p-6; }
+
+/// Solves `problem` in every way that world's ranks can; rank 0 expects errors of at most `most`.
+/// `least`: see errors_of. The worst errors and the number of cases on rank 0. Collective.
+struct Outcome {
+  Errors worst;
+  int64_t cases = 0;
+};
+Outcome expect_every_way(Communicator& world, const std::string& what, const WholeProblem& problem,
+                         double most, double least = 0);
+
+/// The same for documents of prime, tiny and other odd lengths, packed or not, causal or full, as
+/// many key/value heads as query heads or fewer, f32 and bf16. Prints the worst errors; the number
+/// of cases on rank 0. Collective.
+int64_t expect_whole_sequence_every_way(Communicator& world);
 
 }  // namespace ringbolt::testing_support

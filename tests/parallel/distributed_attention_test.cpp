@@ -26,77 +26,14 @@ using Mask = AttentionSlice::Mask;
 using Offsets = std::vector<int64_t>;
 
 constexpr double kTimeout = 60;
-/// Relative to each tensor's norm. f32: sums of logits near 1, each with an error of a few 2^-24.
-/// bf16: kernels round probabilities and dS to 2^-9 before the second product, the result is
-/// rounded once more, and delta comes from the output as it is kept, in bf16: where a query sees
-/// few keys, dS = P (dP - delta) cancels and that error of 2^-9 weighs more.
-double bound(DType dtype) { return dtype == DType::f32 ? 2e-6 : 0x1p-6; }
-
-/// One mesh a shape: splitting communicators for every case would take longer than the cases.
-class Meshes {
- public:
-  explicit Meshes(Communicator& world) : world_(world) {}
-  Mesh& operator()(const MeshShape& shape) {
-    auto& mesh = meshes_[{shape.outer, shape.inner, shape.head}];
-    if (mesh == nullptr) mesh = std::make_unique<Mesh>(world_, shape);
-    return *mesh;
-  }
-
- private:
-  Communicator& world_;
-  std::map<std::array<int, 3>, std::unique_ptr<Mesh>> meshes_;
-};
-
 class EveryWay : public testing::TestWithParam<int> {};
 
-/// A document, three of which one has a single token, and no causality; odd lengths of every kind.
-std::vector<std::pair<Offsets, Mask>> sequences(int ranks) {
-  std::vector<std::pair<Offsets, Mask>> result;
-  for (const int64_t s :
-       {int64_t{61}, std::max<int64_t>(1, 2 * ranks - 1), int64_t{8 * ranks + 1}}) {
-    result.push_back({{0, s}, Mask::causal});
-    result.push_back({{0, s}, Mask::full});
-    if (s > 4) result.push_back({{0, s / 3, s / 3 + 1, s}, Mask::causal});
-  }
-  return result;
-}
-
 TEST_P(EveryWay, MatchesTheWholeSequence) {
-  const int ranks = GetParam();
   int64_t cases = 0;
-  std::map<DType, Errors> errors;
-  run_thread_ranks(ranks, kTimeout, [&](Communicator& world) {
-    const std::unique_ptr<Backend> backend = make_cpu_backend(1);
-    Meshes meshes(world);
-    uint64_t seed = 1;
-    for (const Heads& heads : {Heads{8, 8, 8}, Heads{8, 2, 8}, Heads{6, 3, 10}}) {
-      const std::vector<Sharing> sharings = all_sharings(ranks, heads);
-      for (const auto& [offsets, mask] : sequences(ranks)) {
-        for (const DType dtype : {DType::f32, DType::bf16}) {
-          const WholeProblem problem = random_problem(offsets, mask, heads, dtype, ++seed);
-          const WholeResult expected = world.rank() == 0 ? solve_whole(problem) : WholeResult();
-          for (const Sharing& sharing : sharings) {
-            const WholeResult actual =
-                solve_on_ranks(*backend, meshes(sharing.mesh), problem, sharing);
-            if (world.rank() != 0) continue;
-            const Errors e = errors_of(actual, expected);
-            EXPECT_LE(e.worst(), bound(dtype))
-                << sharing.str() << ", S " << problem.tokens() << ", " << offsets.size() - 1
-                << " documents, H " << heads.query << ", K " << heads.key << ", " << name_of(dtype)
-                << ": out " << e.out << " lse " << e.lse << " dq " << e.dq << " dk " << e.dk
-                << " dv " << e.dv;
-            errors[dtype].include(e);
-            ++cases;
-          }
-        }
-      }
-    }
+  run_thread_ranks(GetParam(), kTimeout, [&](Communicator& world) {
+    const int64_t compared = expect_whole_sequence_every_way(world);
+    if (world.rank() == 0) cases = compared;
   });
-  for (const auto& [dtype, e] : errors) {
-    std::printf("  P %d, %s: worst of %lld cases: out %.2e lse %.2e dq %.2e dk %.2e dv %.2e\n",
-                ranks, name_of(dtype).c_str(), static_cast<long long>(cases / 2), e.out, e.lse,
-                e.dq, e.dk, e.dv);
-  }
   EXPECT_GT(cases, 100);
 }
 
@@ -149,7 +86,7 @@ TEST(DistributedAttention, ErrorDoesNotGrowWithTheRing) {
           continue;
         }
         std::printf(" %9.2e", of[ranks].worst());
-        EXPECT_LE(of[ranks].worst(), bound(dtype)) << name << ", P " << ranks;
+        EXPECT_LE(of[ranks].worst(), attention_bound(dtype)) << name << ", P " << ranks;
         // Cut elsewhere, the same sums are rounded otherwise: half more, and one rounding.
         EXPECT_LE(of[ranks].worst(),
                   1.5 * of[1].worst() + (dtype == DType::f32 ? 0x1p-24 : 0x1p-10))
@@ -160,21 +97,12 @@ TEST(DistributedAttention, ErrorDoesNotGrowWithTheRing) {
   }
 }
 
-/// Solves `problem` on 2, 3, 4 and 8 ranks in every way. `least`: see errors_of.
+/// Solves `problem` on 2, 3, 4 and 8 ranks in every way.
 void expect_right(const std::string& what, const WholeProblem& problem, double most,
                   double least = 0) {
-  const WholeResult expected = solve_whole(problem);
   for (const int ranks : {2, 3, 4, 8}) {
     run_thread_ranks(ranks, kTimeout, [&](Communicator& world) {
-      const std::unique_ptr<Backend> backend = make_cpu_backend(1);
-      Meshes meshes(world);
-      for (const Sharing& sharing : all_sharings(ranks, problem.heads)) {
-        const WholeResult actual = solve_on_ranks(*backend, meshes(sharing.mesh), problem, sharing);
-        if (world.rank() != 0) continue;
-        const Errors e = errors_of(actual, expected, least);
-        EXPECT_LE(e.worst(), most) << what << ": " << sharing.str() << ": out " << e.out << " lse "
-                                   << e.lse << " dq " << e.dq << " dk " << e.dk << " dv " << e.dv;
-      }
+      expect_every_way(world, what, problem, most, least);
     });
   }
 }
@@ -192,7 +120,7 @@ TEST(DistributedAttention, IsRightWhereLogSumExpIsFarFromZero) {
     const reference::Values lse = solve_whole(p).lse;
     EXPECT_LT(*std::min_element(lse.begin(), lse.end()), -97);
     EXPECT_GT(*std::max_element(lse.begin(), lse.end()), 80);
-    expect_right("far logits", p, bound(dtype) + 100 * 0x1p-23);
+    expect_right("far logits", p, attention_bound(dtype) + 100 * 0x1p-23);
   }
 }
 
@@ -202,7 +130,7 @@ TEST(DistributedAttention, IsRightForIdenticalKeys) {
     const auto row = static_cast<std::ptrdiff_t>(kHeads.key * kHeads.dim);
     for (auto k = p.k.begin() + row; k != p.k.end(); k += row) std::copy_n(p.k.begin(), row, k);
     // dq is a sum of equal vectors whose weights cancel: compared with entries of a tenth.
-    expect_right("identical keys", p, bound(dtype), 0.1);
+    expect_right("identical keys", p, attention_bound(dtype), 0.1);
   }
 }
 
@@ -211,8 +139,8 @@ TEST(DistributedAttention, IsRightForDocumentsOfOneToken) {
   std::iota(offsets.begin(), offsets.end(), 0);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     // The only weight is 1 and nothing depends on q and k.
-    expect_right("one token", random_problem(offsets, Mask::causal, kHeads, dtype, 7), bound(dtype),
-                 0.1);
+    expect_right("one token", random_problem(offsets, Mask::causal, kHeads, dtype, 7),
+                 attention_bound(dtype), 0.1);
   }
 }
 
@@ -222,7 +150,7 @@ TEST(DistributedAttention, IsRightForADocumentOverEveryRankBoundary) {
     expect_right(
         "straddling",
         random_problem({0, 3, 9, 15, 21, 22, 26, 33, 39, 45, 48}, Mask::causal, kHeads, dtype, 8),
-        bound(dtype));
+        attention_bound(dtype));
   }
 }
 
@@ -231,7 +159,7 @@ TEST(DistributedAttention, IsRightWhereAllOtherRanksBlocksAreMasked) {
     expect_right(
         "one document a rank",
         random_problem({0, 24, 48, 72, 96, 120, 144, 168, 192}, mask, kHeads, DType::f32, 9),
-        bound(DType::f32));
+        attention_bound(DType::f32));
   }
 }
 
@@ -249,7 +177,8 @@ TEST(DistributedAttention, KeepsNothingFromThePassBefore) {
         const WholeResult actual =
             solve_on_ranks(*backend, meshes(sharing.mesh), first, sharing, &second);
         if (world.rank() != 0) continue;
-        EXPECT_LE(errors_of(actual, expected).worst(), bound(DType::f32)) << sharing.str();
+        EXPECT_LE(errors_of(actual, expected).worst(), attention_bound(DType::f32))
+            << sharing.str();
       }
     });
   }
