@@ -16,6 +16,7 @@
 #include "io/text_source.h"
 #include "io/tokens.h"
 #include "rope/scaling_laws.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -79,13 +80,16 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend
   const TokenReader read = [&](int64_t begin, std::span<int32_t> out) {
     data.tokens.read(begin, out);
   };
-  WholePlacement placement(backend);
+  const std::unique_ptr<Placement> placement =
+      place_for_method(backend, loaded.rotary_method(), [&](DistanceRange distances) {
+        return std::make_unique<WholePlacement>(backend, distances);
+      });
   std::vector<ContextLoss> results;
   for (const EvaluationProtocol& protocol : protocols_for(o, data, loaded.config())) {
     const int64_t windows = window_count(protocol, data.tokens.tokens());
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
                       o.out.progress_output());
-    results.push_back(evaluate_context(loaded.model(), placement, protocol, data.tokens.tokens(),
+    results.push_back(evaluate_context(loaded.model(), *placement, protocol, data.tokens.tokens(),
                                        read, loaded.rotary(protocol.context_length),
                                        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});

@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -39,9 +40,14 @@ LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options)
 }
 
 RotaryTables LoadedModel::rotary(int64_t length) const {
-  return [this, length](std::span<const int64_t> positions) {
-    return make_rotary_table(backend_, method_, positions, length);
-  };
+  return rotary_tables(backend_, method_, length);
+}
+
+GrowingRotation LoadedModel::growing_rotation() const {
+  GrowingRotation rotation{rotary(), method_.depends_on_length(), std::nullopt};
+  if (is_two_part(config().rope_scaling.method))
+    rotation.two_part = two_part_rotation(backend_, method_);
+  return rotation;
 }
 
 void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model) {

@@ -11,6 +11,7 @@
 #include "apps/rope_options.h"
 #include "core/backend/backend.h"
 #include "core/evaluate/context_loss.h"
+#include "core/generate/generator.h"
 #include "core/model/parameters.h"
 #include "core/model/transformer.h"
 #include "io/tokenizer.h"
@@ -44,6 +45,8 @@ class LoadedModel {
   const RotaryMethod& rotary_method() const { return method_; }
   /// Tables for sequences of `length` tokens; 0 takes the largest position of each table.
   RotaryTables rotary(int64_t length = 0) const;
+  /// For a text that grows, whose length is that of each table.
+  GrowingRotation growing_rotation() const;
   std::string description() const { return source_->description(); }
 
  private:

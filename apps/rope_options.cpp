@@ -47,6 +47,9 @@ void begin_method(ModelConfig& config, RopeMethod method) {
   scaling.method = method;
   scaling.original_length = config.rope_scaling.original_length;
   scaling.partial_rotary_factor = config.rope_scaling.partial_rotary_factor;
+  // Published together with it.
+  if (method == RopeMethod::rerope || method == RopeMethod::leaky_rerope)
+    scaling.log_scale = LogScale::clipped;
   config.rope_scaling = std::move(scaling);
 }
 
@@ -61,7 +64,7 @@ std::vector<std::pair<std::string, std::optional<RopeMethod>>> method_words() {
   std::vector<std::pair<std::string, std::optional<RopeMethod>>> words;
   for (std::string name : rope_method_names()) {
     const RopeMethod method = rope_method(name);
-    if (method == RopeMethod::longrope || is_two_part(method)) continue;  // needs lists: --rope-scaling
+    if (method == RopeMethod::longrope) continue;  // needs lists: --rope-scaling
     std::replace(name.begin(), name.end(), '_', '-');
     words.emplace_back(name, method);
   }
@@ -69,6 +72,11 @@ std::vector<std::pair<std::string, std::optional<RopeMethod>>> method_words() {
 }
 
 }  // namespace
+
+bool takes_factor(RopeMethod method) {
+  return needs_factor(method) || method == RopeMethod::dynamic_ntk ||
+         method == RopeMethod::longrope;
+}
 
 void RopeOptions::declare(OptionSet& options, const std::string& whose) {
   options.group("Rotary positions");
@@ -121,10 +129,7 @@ void RopeOptions::apply(ModelConfig& config) const {
   if (linear_factor)
     begin_method(config, *linear_factor == 1 ? RopeMethod::none : RopeMethod::linear);
   RopeScaling& s = config.rope_scaling;
-  if (factor && (s.method == RopeMethod::none || s.method == RopeMethod::rerope ||
-                 s.method == RopeMethod::self_extend || s.method == RopeMethod::dynamic_linear ||
-                 s.method == RopeMethod::dynamic_yarn))
-    nothing_to_change("rope-factor", s);
+  if (factor && !takes_factor(s.method)) nothing_to_change("rope-factor", s);
   if (window && !is_two_part(s.method)) nothing_to_change("rope-window", s);
   if (group && s.method != RopeMethod::self_extend) nothing_to_change("rope-group", s);
   s.factor = linear_factor.value_or(factor.value_or(s.factor));

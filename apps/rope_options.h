@@ -28,6 +28,9 @@ struct RopeOptions {
   void apply(ModelConfig& config) const;
 };
 
+/// Whether the method has a factor that a user chooses.
+bool takes_factor(RopeMethod method);
+
 /// The options' names: a resumed run may not change them.
 std::vector<std::string> rope_option_names();
 

@@ -15,6 +15,7 @@
 #include "parallel/placement.h"
 #include "parallel/sharded_parameters.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -40,9 +41,13 @@ std::unique_ptr<ParameterStore> make_parameters(const TrainOptions& o, Backend& 
 }
 
 std::unique_ptr<Placement> make_placement(const TrainOptions& o, Backend& backend, Mesh& mesh,
-                                          const AttentionChoice& choice) {
-  if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(backend);
-  return std::make_unique<MeshPlacement>(backend, mesh, o.mesh.layout, choice);
+                                          const AttentionChoice& choice,
+                                          const RotaryMethod& method) {
+  return place_for_method(
+      backend, method, [&](DistanceRange distances) -> std::unique_ptr<Placement> {
+        if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(backend, distances);
+        return std::make_unique<MeshPlacement>(backend, mesh, o.mesh.layout, choice, distances);
+      });
 }
 
 ProgressOutput progress_of(const TrainOptions& o, bool is_first) {
@@ -71,11 +76,9 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       backend_(o.device.make_backend(o.mesh.ranks.local_ranks)),
       parameters_(make_parameters(o, *backend_, world, config_)),
       model_(*backend_, *parameters_),
-      placement_(make_placement(o, *backend_, mesh_, attention_)),
       method_(config_),
-      rotary_([this](std::span<const int64_t> positions) {
-        return make_rotary_table(*backend_, method_, positions, recipe_.context_length);
-      }),
+      placement_(make_placement(o, *backend_, mesh_, attention_, method_)),
+      rotary_(rotary_tables(*backend_, method_, recipe_.context_length)),
       step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_),
       meter_(world),
       progress_("train", o.steps, "steps", progress_of(o, is_first()), first_step_),

@@ -70,8 +70,8 @@ class Trainer {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<ParameterStore> parameters_;
   Transformer model_;
-  std::unique_ptr<Placement> placement_;
   RotaryMethod method_;
+  std::unique_ptr<Placement> placement_;
   RotaryTables rotary_;
   TrainingStep step_;
   StepMeter meter_;

@@ -36,7 +36,7 @@ struct AttentionChoice {
 /// outlive it. Every call of forward and backward is collective over the mesh's sequence ranks.
 /// Throws: UsageError where the heads cannot be divided by the head ranks.
 std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                      AttentionSlice::Mask mask, const AttentionChoice& choice);
+                                                      AttentionSlice::Mask mask, const AttentionChoice& choice, DistanceRange distances = {});
 
 /// Bytes that one rank receives in a layer's forward and backward, by the formulas of each strategy; what the communicator
 /// counts is equal. (T is that of a rank, padding included.)

@@ -8,10 +8,11 @@ namespace {
 
 class GatheredAttention final : public SequenceAttention {
  public:
-  GatheredAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout, AttentionSlice::Mask mask)
+  GatheredAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout, AttentionSlice::Mask mask,
+                    DistanceRange distances)
       : backend_(backend), ring_(mesh.ring()), rows_(layout.tokens_per_rank()) {
     for (int rank = 0; rank < layout.ranks(); ++rank) {
-      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask)) {
+      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask, distances)) {
         slice.key_begin += rank * rows_;
         slice.key_end += rank * rows_;
         slices_.push_back(slice);
@@ -67,8 +68,8 @@ class GatheredAttention final : public SequenceAttention {
 }  // namespace
 
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                           AttentionSlice::Mask mask) {
-  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask);
+                                                           AttentionSlice::Mask mask, DistanceRange distances) {
+  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, distances);
 }
 
 }  // namespace ringbolt

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/distance_slices.h"
 
 namespace ringbolt {
 
@@ -52,7 +53,9 @@ class SequenceLayout {
   std::vector<int64_t> positions(int rank) const;
 
   /// Local queries of one rank x local keys of another. `mask` full: every pair of a document (no causality).
-  std::vector<AttentionSlice> slices(int query_rank, int key_rank, AttentionSlice::Mask mask) const;
+  /// `distances` further limits the pairs of a causal mask.
+  std::vector<AttentionSlice> slices(int query_rank, int key_rank, AttentionSlice::Mask mask,
+                                     DistanceRange distances = {}) const;
   /// The pairs that a rank computes over a whole ring.
   int64_t pairs(int query_rank, AttentionSlice::Mask mask) const;
 

@@ -59,7 +59,7 @@ class QueryBlock {
 class RingAttention final : public SequenceAttention {
  public:
   RingAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout, AttentionSlice::Mask mask,
-                const AttentionChoice& choice)
+                const AttentionChoice& choice, DistanceRange distances)
       : backend_(backend),
         alone_(make_single_communicator()),
         outer_(choice.strategy == AttentionStrategy::double_ring ? mesh.outer() : *alone_),
@@ -67,8 +67,8 @@ class RingAttention final : public SequenceAttention {
         circulate_(choice.backward) {
     const int me = mesh.ring_rank();
     for (int other = 0; other < layout.ranks(); ++other) {
-      by_keys_.push_back(layout.slices(me, other, mask));
-      if (circulate_ == RingBackward::queries) by_queries_.push_back(layout.slices(other, me, mask));
+      by_keys_.push_back(layout.slices(me, other, mask, distances));
+      if (circulate_ == RingBackward::queries) by_queries_.push_back(layout.slices(other, me, mask, distances));
     }
   }
 
@@ -147,8 +147,9 @@ class RingAttention final : public SequenceAttention {
 }  // namespace
 
 std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                       AttentionSlice::Mask mask, const AttentionChoice& choice) {
-  return std::make_unique<RingAttention>(backend, mesh, layout, mask, choice);
+                                                       AttentionSlice::Mask mask, const AttentionChoice& choice,
+                                                       DistanceRange distances) {
+  return std::make_unique<RingAttention>(backend, mesh, layout, mask, choice, distances);
 }
 
 }  // namespace ringbolt

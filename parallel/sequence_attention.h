@@ -26,10 +26,12 @@ class SequenceAttention {
 /// k and v (in backward those, or the query side) travel around the ring. Running results are f32; a step holds two blocks,
 /// in backward three sums besides, whatever the number of ranks.
 std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                       AttentionSlice::Mask mask, const AttentionChoice& choice);
+                                                       AttentionSlice::Mask mask, const AttentionChoice& choice,
+                                                       DistanceRange distances = {});
 
 /// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                           AttentionSlice::Mask mask);
+                                                           AttentionSlice::Mask mask,
+                                                           DistanceRange distances = {});
 
 }  // namespace ringbolt

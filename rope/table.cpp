@@ -70,12 +70,23 @@ RotaryTable make_rotary_table(Backend& backend, const RotaryMethod& method, std:
   if (length == 0 && !positions.empty()) length = *std::max_element(positions.begin(), positions.end()) + 1;
   const RotarySchedule& schedule = method.at(length);
   RotaryTable table = make_rotary_table(backend, schedule.frequencies, positions, schedule.attention_factor);
-  if (method.scales_queries()) {
-    std::vector<float> scales;
-    for (const int64_t position : positions) scales.push_back(static_cast<float>(method.query_scale(position)));
-    table.query_scale = upload_new(backend, DType::f32, {std::ssize(scales)}, scales.data());
-  }
+  if (method.scales_queries()) table.query_scale = make_query_scale(backend, method, positions);
   return table;
+}
+
+Tensor make_query_scale(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions) {
+  std::vector<float> scales;
+  for (const int64_t position : positions) scales.push_back(static_cast<float>(method.query_scale(position)));
+  return upload_new(backend, DType::f32, {std::ssize(scales)}, scales.data());
+}
+
+RotaryTables rotary_tables(Backend& backend, const RotaryMethod& method, int64_t length) {
+  if (is_two_part(method.config().rope_scaling.method)) {
+    return [](std::span<const int64_t>) { return rotated_by_attention(); };
+  }
+  return [&backend, &method, length](std::span<const int64_t> positions) {
+    return make_rotary_table(backend, method, positions, length);
+  };
 }
 
 std::vector<int64_t> sequence_positions(int64_t length, int64_t sequences) {

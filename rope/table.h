@@ -17,9 +17,16 @@ namespace ringbolt {
 RotaryTable make_rotary_table(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions,
                               int64_t length = 0);
 
+/// The factors (T) of queries at these positions. Requires: method.scales_queries().
+Tensor make_query_scale(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions);
+
 /// Tables (T, R/2) of R/2 frequencies, cos and sin multiplied by `factor`.
 RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequencies, std::span<const int64_t> positions,
                               double factor = 1.0);
+
+/// The same as a function, for those who hold positions. Where the attention rotates (two parts) tables are empty.
+/// Backend and method must outlive it.
+RotaryTables rotary_tables(Backend& backend, const RotaryMethod& method, int64_t length = 0);
 
 /// 0, 1, … length - 1, `sequences` times: the positions of a micro-batch, each sequence from its start.
 std::vector<int64_t> sequence_positions(int64_t length, int64_t sequences = 1);

@@ -47,8 +47,8 @@ void validate_method(const RopeScaling& s) {
           "Give --rope-window, for example half of the length that the model was trained at.");
   require(s.method != RopeMethod::self_extend || s.group > 1, concat(name, ": the group is ", s.group),
           "so many neighbouring positions become one beyond the window", "Give --rope-group 4 or so.");
-  require(s.method != RopeMethod::leaky_rerope || s.factor > 1, concat(name, ": the factor is ", s.factor),
-          "distances beyond the window are divided by it", "Give --rope-factor 16 or so.");
+  require(s.method != RopeMethod::leaky_rerope || (s.factor >= 2 && s.factor == std::floor(s.factor)), concat(name, ": the factor is ", s.factor),
+          "distances beyond the window are divided by it, a whole number", "Give --rope-factor 16 or so.");
 }
 
 void validate_factors(const RopeScaling& s, int64_t pairs) {
