@@ -1,7 +1,11 @@
 // ringbolt bench: matrix products, attention and training steps, each beside this machine's
-// measured peak.
+// measured peak; attention over ranks beside its prediction.
+#include <algorithm>
 #include <iostream>
+#include <optional>
+#include <utility>
 
+#include "apps/bench_ring.h"
 #include "apps/commands.h"
 #include "apps/common_options.h"
 #include "apps/results.h"
@@ -11,13 +15,14 @@
 #include "core/cpu/isa.h"
 #include "core/cpu/peak.h"
 #include "io/table.h"
+#include "parallel/launch.h"
 #include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
 namespace {
 
-enum class What { all, matmul, attention, step };
+enum class What { all, matmul, attention, step, ring };
 enum class Dtypes { f32, bf16, both };
 
 struct BenchOptions {
@@ -32,6 +37,8 @@ struct BenchOptions {
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
+  RankOptions ranks;
+  LayoutKind layout = LayoutKind::zigzag;
   DeviceOptions device;
   OutputOptions out;
 
@@ -41,8 +48,9 @@ struct BenchOptions {
                          {{"all", What::all},
                           {"matmul", What::matmul},
                           {"attention", What::attention},
-                          {"step", What::step}},
-                         "Which workloads");
+                          {"step", What::step},
+                          {"ring", What::ring}},
+                         "Which workloads; all is those of one rank, ring is attention over ranks");
     options.choice<Dtypes>(
         "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
         "Types of inputs; bf16 is left out on a machine without such instructions");
@@ -62,21 +70,40 @@ struct BenchOptions {
                                {"block", Recompute::block},
                                {"block-keep-attention", Recompute::block_keep_attention}},
                               "What backward computes again; not counted as work");
+    options.group("Ranks");
+    options
+        .add("local-ranks", "N", ranks.local_ranks,
+             "Ranks as threads of this process; 1 leaves their number to mpirun -n N")
+        .at_least(1)
+        .at_most(1024);
+    options.choice<LayoutKind>("layout", layout,
+                               {{"zigzag", LayoutKind::zigzag},
+                                {"striped", LayoutKind::striped},
+                                {"contiguous", LayoutKind::contiguous}},
+                               "How the sequence is dealt to ranks");
+    options
+        .add("watchdog-seconds", "S", ranks.watchdog_seconds,
+             "Longest wait for another rank before the run ends; 0 waits for ever")
+        .at_least(0);
     device.declare(options);
     out.declare(options);
     options.example("bench");
     options.example(
         "bench --what attention --attention-lengths 4K --head-dims 64 --dtype bf16 --threads 2");
+    options.example("bench --what ring --attention-lengths 16K --local-ranks 2 --dtype f32");
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
   }
 
   bool wants(What one) const { return what == What::all || what == one; }
+  bool on_ranks() const { return what == What::ring; }
 };
 
 /// The results as a table and as JSON.
 class Report {
  public:
-  Report() : table_({"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}) {}
+  Report()
+      : table_(
+            {"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}) {}
 
   Json& add(const BenchResult& r) {
     table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
@@ -189,6 +216,36 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   progress.finish();
 }
 
+/// Every rank computes; rank 0 returns what is reported.
+RingReport bench_on_ranks(const BenchOptions& o) {
+  const RingBench bench{.lengths = o.attention_lengths,
+                        .head_dims = o.head_dims,
+                        .heads = o.heads,
+                        .kv_heads = o.kv_heads,
+                        .dtypes = dtypes_of(o),
+                        .layout = o.layout,
+                        .seconds = o.seconds};
+  RingReport report;
+  run_on_ranks("bench", o.ranks, [&](Communicator& world) {
+    const std::unique_ptr<Backend> backend = o.device.make_backend(o.ranks.local_ranks);
+    RingReport mine = bench_ring(bench, *backend, world);
+    mine.text = backend->description() + " a rank\n\n" + mine.text;
+    if (world.rank() == 0) report = std::move(mine);
+  });
+  return report;
+}
+
+void refuse_idle_ranks(const BenchOptions& o) {
+  const std::optional<Launch>& launch = find_launch();
+  const bool several =
+      o.ranks.local_ranks > 1 || (launch && std::max(launch->size, launch->rank) > 1);
+  if (several && !o.on_ranks()) {
+    throw UsageError(message("cannot run on several ranks",
+                             "each of them would measure the whole of bench again",
+                             "Use --what ring, or one rank."));
+  }
+}
+
 }  // namespace
 
 int run_bench(const Arguments& arguments) {
@@ -205,12 +262,22 @@ int run_bench(const Arguments& arguments) {
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
   if (o.wants(What::step)) static_cast<void>(step_config(o));
+  refuse_idle_ranks(o);
+  Json result = begin_result("bench");
+  if (o.on_ranks()) {
+    RingReport report = bench_on_ranks(o);
+    const std::optional<Launch>& launch = find_launch();
+    if (launch && launch->rank > 0) return 0;
+    if (!json_is_output(o.out.json)) std::cout << report.text;
+    result.set("results", Json(std::move(report.rows)));
+    write_result(o.out.json, result);
+    return 0;
+  }
 
   const std::unique_ptr<Backend> backend = o.device.make_backend();
   Report report;
   bench_all(o, *backend, report);
   if (!json_is_output(o.out.json)) std::cout << backend->description() << "\n\n" << report.text();
-  Json result = begin_result("bench");
   result.set("device", backend->description()).set("results", report.json());
   write_result(o.out.json, result);
   return 0;

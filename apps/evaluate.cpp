@@ -2,9 +2,14 @@
 // the model reaches.
 #include <algorithm>
 #include <iostream>
+#include <memory>
+#include <optional>
+#include <utility>
 
+#include "apps/attention_choice.h"
 #include "apps/commands.h"
 #include "apps/evaluate_options.h"
+#include "apps/ranks.h"
 #include "apps/reach_plot.h"
 #include "apps/results.h"
 #include "apps/train_setup.h"
@@ -15,6 +20,9 @@
 #include "io/table.h"
 #include "io/text_source.h"
 #include "io/tokens.h"
+#include "parallel/launch.h"
+#include "parallel/mesh.h"
+#include "parallel/placement.h"
 #include "rope/scaling_laws.h"
 #include "rope/two_part.h"
 
@@ -60,14 +68,16 @@ EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length
   return protocol;
 }
 
+std::vector<int64_t> lengths_of(const EvaluateOptions& o, const ModelConfig& model) {
+  return o.context_lengths.empty() ? std::vector<int64_t>{model.max_position_embeddings}
+                                   : o.context_lengths;
+}
+
 /// Every length is checked before the first is evaluated.
 std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const EvaluationData& data,
                                               const ModelConfig& model) {
-  const std::vector<int64_t> lengths = o.context_lengths.empty()
-                                           ? std::vector<int64_t>{model.max_position_embeddings}
-                                           : o.context_lengths;
   std::vector<EvaluationProtocol> protocols;
-  for (const int64_t length : lengths) {
+  for (const int64_t length : lengths_of(o, model)) {
     protocols.push_back(protocol_for(o, length, data.bos_id));
     validate(protocols.back());
     static_cast<void>(window_count(protocols.back(), data.tokens.tokens()));
@@ -75,22 +85,49 @@ std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const Ev
   return protocols;
 }
 
-std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, Backend& backend,
-                                      LoadedModel& loaded, const EvaluationData& data) {
+/// One rank's model and its place among the others.
+struct RankedModel {
+  RankedModel(const EvaluateOptions& o, Communicator& world)
+      : backend(o.device.make_backend(o.mesh.ranks.local_ranks)), loaded(*backend, o.model) {
+    const std::vector<int64_t> lengths = lengths_of(o, loaded.config());
+    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    decision = decide_attention(o.mesh, o.mesh.mesh(world.size(), loaded.config()), world, *backend,
+                                loaded.config(), o.model.dtype, longest);
+    mesh.emplace(world, decision.mesh);
+    if (world.size() == 1) {
+      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
+        return std::make_unique<WholePlacement>(*backend, distances);
+      });
+    } else {
+      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
+        return std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice,
+                                               distances);
+      });
+    }
+  }
+
+  std::unique_ptr<Backend> backend;
+  LoadedModel loaded;
+  AttentionDecision decision;
+  std::optional<Mesh> mesh;
+  std::unique_ptr<Placement> placement;
+};
+
+std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& model,
+                                      const EvaluationData& data) {
   const TokenReader read = [&](int64_t begin, std::span<int32_t> out) {
     data.tokens.read(begin, out);
   };
-  const std::unique_ptr<Placement> placement =
-      place_for_method(backend, loaded.rotary_method(), [&](DistanceRange distances) {
-        return std::make_unique<WholePlacement>(backend, distances);
-      });
+  ProgressOutput output = o.out.progress_output();
+  if (model.mesh->world().rank() != 0) output.mode = ProgressMode::none;
   std::vector<ContextLoss> results;
-  for (const EvaluationProtocol& protocol : protocols_for(o, data, loaded.config())) {
+  for (const EvaluationProtocol& protocol : protocols_for(o, data, model.loaded.config())) {
     const int64_t windows = window_count(protocol, data.tokens.tokens());
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
-                      o.out.progress_output());
-    results.push_back(evaluate_context(loaded.model(), *placement, protocol, data.tokens.tokens(),
-                                       read, loaded.rotary(protocol.context_length),
+                      output);
+    results.push_back(evaluate_context(model.loaded.model(), *model.placement, protocol,
+                                       data.tokens.tokens(), read,
+                                       model.loaded.rotary(protocol.context_length),
                                        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
@@ -156,9 +193,9 @@ std::string branch_name(const PredictedReach& reach) {
 }
 
 /// Everything that the command found out, as --json writes it and --compare reads it.
-Json result_of(const EvaluateOptions& o, const Backend& backend, const LoadedModel& loaded,
-               const EvaluationData& data, const std::vector<ContextLoss>& results,
-               const PredictedReach& reach) {
+Json result_of(const EvaluateOptions& o, const RankedModel& model, const EvaluationData& data,
+               const std::vector<ContextLoss>& results, const PredictedReach& reach) {
+  const LoadedModel& loaded = model.loaded;
   Json lengths = Json::array();
   for (const ContextLoss& r : results) lengths.push(json_of(r));
   Json result = begin_result("evaluate");
@@ -166,7 +203,8 @@ Json result_of(const EvaluateOptions& o, const Backend& backend, const LoadedMod
       .set("model", to_json(loaded.config()))
       .set("data", data.description)
       .set("data_tokens", data.tokens.tokens())
-      .set("device", backend.description())
+      .set("device", model.backend->description())
+      .set("ranks", to_json(o.mesh, model.decision))
       .set("dtype", name_of(o.model.dtype))
       .set("predicted_reach", Json::object()
                                   .set("tokens", reach.tokens)
@@ -191,6 +229,37 @@ std::vector<Json> read_results(const std::vector<std::string>& files) {
   return results;
 }
 
+/// What rank 0 shows and writes.
+void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationData& data,
+          const std::vector<ContextLoss>& results, std::vector<Json> compared) {
+  const LoadedModel& loaded = model.loaded;
+  const PredictedReach reach = reach_of(o, loaded);
+  if (!json_is_output(o.out.json)) {
+    std::cout << loaded.description() << " on " << data.description << "\nrotary "
+              << rope_description(loaded.config()) << ", tuned at "
+              << loaded.stored_config().max_position_embeddings << " tokens: predicted reach "
+              << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
+              << branch_name(reach) << ")\n";
+    if (model.decision.mesh.world() > 1) std::cout << describe(o.mesh, model.decision) << '\n';
+    std::cout << '\n' << table_of(results);
+  }
+  const Json result = result_of(o, model, data, results, reach);
+  compared.push_back(result);
+  if (compared.size() > 1 && !json_is_output(o.out.json))
+    std::cout << '\n' << comparison_table(compared);
+  if (o.plot) draw_reach(*o.plot, compared);
+  write_result(o.out.json, result);
+}
+
+/// Standard input goes to one process.
+void require_readable(const EvaluateOptions& o) {
+  const std::optional<Launch>& launch = find_launch();
+  if (!launch || launch->size <= 1 || !o.text || *o.text != "-") return;
+  throw UsageError(message("--text - cannot be read on many ranks",
+                           "standard input goes to one process",
+                           "Name a file, or use --local-ranks without a launcher."));
+}
+
 }  // namespace
 
 int run_evaluate(const Arguments& arguments) {
@@ -203,29 +272,18 @@ int run_evaluate(const Arguments& arguments) {
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
-  std::vector<Json> compared = read_results(o.compare);
-  const std::unique_ptr<Backend> backend = o.device.make_backend();
-  LoadedModel loaded(*backend, o.model);
-  const EvaluationData data = open_data(o);
-  require_vocabulary(data.description, std::max<int64_t>(data.tokens.vocab_size(), data.bos_id + 1),
-                     loaded.config());
-  const std::vector<ContextLoss> results = evaluate_all(o, *backend, loaded, data);
-  const PredictedReach reach = reach_of(o, loaded);
-
-  if (!json_is_output(o.out.json)) {
-    std::cout << loaded.description() << " on " << data.description << "\nrotary "
-              << rope_description(loaded.config()) << ", tuned at "
-              << loaded.stored_config().max_position_embeddings << " tokens: predicted reach "
-              << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
-              << branch_name(reach) << ")\n\n"
-              << table_of(results);
-  }
-  const Json result = result_of(o, *backend, loaded, data, results, reach);
-  compared.push_back(result);
-  if (compared.size() > 1 && !json_is_output(o.out.json))
-    std::cout << '\n' << comparison_table(compared);
-  if (o.plot) draw_reach(*o.plot, compared);
-  write_result(o.out.json, result);
+  const std::vector<Json> compared = read_results(o.compare);
+  require_readable(o);
+  std::optional<EvaluationData> data;
+  if (o.mesh.ranks.local_ranks > 1) data = open_data(o);  // once, as ranks share standard input
+  run_on_ranks("evaluate", o.mesh.ranks, [&](Communicator& world) {
+    RankedModel model(o, world);
+    const EvaluationData own = data ? *data : open_data(o);
+    require_vocabulary(own.description, std::max<int64_t>(own.tokens.vocab_size(), own.bos_id + 1),
+                       model.loaded.config());
+    const std::vector<ContextLoss> results = evaluate_all(o, model, own);
+    if (world.rank() == 0) show(o, model, own, results, compared);
+  });
   return 0;
 }
 

@@ -52,6 +52,7 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.add("buckets", "N", buckets, "Parts of a window by position, each with a loss of its own")
       .at_least(1);
   declare_reach(options, *this);
+  mesh.declare(options, StorePurpose::inference);
   device.declare(options);
   out.declare(options);
   options.example(
@@ -62,6 +63,9 @@ void EvaluateOptions::declare(OptionSet& options) {
       "--context-lengths 512,1K --windows 32");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --rope-base 1e6 --json large-base.json");
+  options.example(
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K,128K --local-ranks 2",
+      "split each window over two ranks, threads of this process");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "
       "reach.svg");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/common_options.h"
+#include "apps/mesh_options.h"
 #include "apps/model_options.h"
 #include "apps/options.h"
 
@@ -27,6 +28,7 @@ struct EvaluateOptions {
   std::optional<int64_t> pretraining_length;
   std::optional<std::string> plot;
   std::vector<std::string> compare;
+  MeshOptions mesh;
   DeviceOptions device;
   OutputOptions out;
 

@@ -41,10 +41,11 @@ constexpr std::array kCommands{
     Command{"train", "train a model, or fine-tune one at a context length and rotary base",
             ringbolt::run_train, Ranks::all},
     Command{"evaluate", "loss, perplexity and accuracy over context lengths",
-            ringbolt::run_evaluate, Ranks::one},
+            ringbolt::run_evaluate, Ranks::all},
     Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
-    Command{"rope", "how far a rotary base reaches, and what a method does", ringbolt::run_rope},
-    Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::one},
+    Command{"rope", "how far a rotary base reaches, and what a method does", ringbolt::run_rope,
+            Ranks::one},
+    Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::all},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info,
             Ranks::first},
 };
@@ -75,9 +76,9 @@ int run_here(const Command& command, const Arguments& arguments) {
   const bool help = std::any_of(arguments.begin(), arguments.end(), [](const std::string& word) {
     return word == "--help" || word == "-h";
   });
-  if (launch && command.ranks == Ranks::one && !help && std::max(launch->size, launch->rank) > 1) {
+  if (launch && command.ranks == Ranks::one && !help && (launch->size > 1 || launch->rank > 0)) {
     throw ringbolt::UsageError(message(
-        concat("cannot run on ", launch->size, " ranks"),
+        "cannot run on several ranks",
         concat("each of them would do the whole of ", command.name, " again"),
         concat("Start ringbolt ", command.name, " without mpirun or srun, or with one rank.")));
   }

@@ -12,7 +12,7 @@ void require(bool condition, const std::string& problem, const std::string& why,
 
 }  // namespace
 
-void MeshOptions::declare(OptionSet& options) {
+void MeshOptions::declare(OptionSet& options, StorePurpose purpose) {
   options.group("Ranks");
   options
       .add("local-ranks", "N", ranks.local_ranks,
@@ -27,7 +27,8 @@ void MeshOptions::declare(OptionSet& options) {
   options
       .add("head-ranks", "N", head_ranks,
            "Of them, those that divide the heads by all-to-all; the others form the ring")
-      .at_least(1);
+      .at_least(1)
+      .by_default("1, or what --attention auto finds");
   options
       .add("inner-ranks", "N", inner_ranks,
            "Ring positions of a double ring's inner ring, such as those of one node")
@@ -38,20 +39,26 @@ void MeshOptions::declare(OptionSet& options) {
        {"striped", LayoutKind::striped},
        {"contiguous", LayoutKind::contiguous}},
       "How a sequence is dealt to ranks; contiguous leaves causal work uneven");
-  options.choice<AttentionWord>("attention", attention,
-                                {{"ring", AttentionWord::ring},
-                                 {"double-ring", AttentionWord::double_ring},
-                                 {"all-gather", AttentionWord::all_gather}},
-                                "How keys and values reach all ranks of a sequence");
-  options.choice<RingBackwardWord>("ring-backward", backward,
-                                   {{"auto", RingBackwardWord::automatic},
-                                    {"keys", RingBackwardWord::keys},
-                                    {"queries", RingBackwardWord::queries}},
-                                   "What travels in backward; auto takes what moves fewer bytes");
-  options.choice<ShardState>(
-      "shard-state", shard_state,
-      {{"gradients", ShardState::gradients}, {"optimizer", ShardState::optimizer}},
-      "What ranks divide: masters and moments (ZeRO-1), or gradients, too (ZeRO-2)");
+  options.choice<AttentionWord>(
+      "attention", attention,
+      {{"auto", AttentionWord::automatic},
+       {"ring", AttentionWord::ring},
+       {"double-ring", AttentionWord::double_ring},
+       {"all-gather", AttentionWord::all_gather}},
+      "How keys and values reach all ranks of a sequence; auto measures the ranks, takes what the "
+      "cost model says (head ranks included), and says why");
+  if (purpose == StorePurpose::training) {
+    options.choice<RingBackwardWord>(
+        "ring-backward", backward,
+        {{"auto", RingBackwardWord::automatic},
+         {"keys", RingBackwardWord::keys},
+         {"queries", RingBackwardWord::queries}},
+        "What travels in backward; auto takes what is faster or moves fewer bytes");
+    options.choice<ShardState>(
+        "shard-state", shard_state,
+        {{"gradients", ShardState::gradients}, {"optimizer", ShardState::optimizer}},
+        "What ranks divide: masters and moments (ZeRO-1), or gradients, too (ZeRO-2)");
+  }
   options
       .add("watchdog-seconds", "S", ranks.watchdog_seconds,
            "Longest wait for another rank before the run ends; 0 waits for ever")
@@ -62,8 +69,8 @@ void MeshOptions::fit(const OptionSet& options, int64_t world) {
   if (world == 0) return;
   if (options.is_stored("sequence-ranks") && world % *sequence_ranks != 0) sequence_ranks.reset();
   const int64_t sequence = sequence_ranks.value_or(world);
-  if (options.is_stored("head-ranks") && sequence % head_ranks != 0) head_ranks = 1;
-  const int64_t ring = sequence / head_ranks;
+  if (options.is_stored("head-ranks") && sequence % *head_ranks != 0) head_ranks.reset();
+  const int64_t ring = sequence / head_ranks.value_or(1);
   if (options.is_stored("inner-ranks") && ring % *inner_ranks != 0) {
     inner_ranks.reset();
     if (options.is_stored("attention")) attention = AttentionWord::ring;
@@ -75,13 +82,16 @@ MeshShape MeshOptions::mesh(int world, const ModelConfig& model) const {
   require(world % sequence == 0,
           concat("--sequence-ranks ", sequence, " does not divide the ranks"),
           concat("there are ", world), "Give a divisor of the number of ranks, or leave it out.");
-  require(sequence % head_ranks == 0,
-          concat("--head-ranks ", head_ranks, " does not divide the ranks of a sequence"),
+  const int64_t head = head_ranks.value_or(1);
+  require(sequence % head == 0,
+          concat("--head-ranks ", head, " does not divide the ranks of a sequence"),
           concat("there are ", sequence), "Give a divisor of it, or leave it out.");
-  require(model.num_attention_heads % head_ranks == 0,
-          concat("--head-ranks ", head_ranks, " does not divide the heads"),
-          concat("the model has ", model.num_attention_heads), "Give a divisor of it.");
-  const int64_t ring = sequence / head_ranks;
+  const int64_t kv_heads = model.num_key_value_heads;
+  require(model.num_attention_heads % head == 0 && (kv_heads % head == 0 || head % kv_heads == 0),
+          concat("--head-ranks ", head, " does not divide the heads"),
+          concat("the model has ", model.num_attention_heads, ", and ", kv_heads, " of keys"),
+          "Give a divisor of both.");
+  const int64_t ring = sequence / head;
   const bool is_double = attention == AttentionWord::double_ring;
   require(is_double || !inner_ranks || *inner_ranks == ring,
           concat("--inner-ranks ", inner_ranks.value_or(0), " has no use"),
@@ -95,35 +105,8 @@ MeshShape MeshOptions::mesh(int world, const ModelConfig& model) const {
   shape.data = static_cast<int>(world / sequence);
   shape.outer = static_cast<int>(ring / inner);
   shape.inner = static_cast<int>(inner);
-  shape.head = static_cast<int>(head_ranks);
+  shape.head = static_cast<int>(head);
   return shape;
-}
-
-AttentionChoice MeshOptions::choice(const MeshShape& mesh, const ModelConfig& model) const {
-  AttentionChoice choice;
-  switch (attention) {
-    case AttentionWord::double_ring:
-      choice.strategy = AttentionStrategy::double_ring;
-      break;
-    case AttentionWord::all_gather:
-      choice.strategy = AttentionStrategy::all_gather;
-      break;
-    case AttentionWord::automatic:
-    case AttentionWord::ring:
-      break;
-  }
-  if (backward == RingBackwardWord::automatic) {
-    const AttentionProblem problem{1024, model.num_attention_heads, model.num_key_value_heads,
-                                   model.head_dim, DType::f32};
-    const AttentionChoice queries{choice.strategy, RingBackward::queries};
-    if (choice.strategy != AttentionStrategy::all_gather &&
-        attention_bytes(mesh, problem, queries).backward <
-            attention_bytes(mesh, problem, choice).backward) {
-      choice = queries;
-    }
-  }
-  if (backward == RingBackwardWord::queries) choice.backward = RingBackward::queries;
-  return choice;
 }
 
 std::string name_of(AttentionStrategy strategy) {
@@ -144,26 +127,6 @@ std::string name_of(RingBackward backward) {
 
 std::string name_of(ShardState state) {
   return state == ShardState::optimizer ? "optimizer" : "gradients";
-}
-
-std::string describe(const MeshShape& mesh, LayoutKind layout, const AttentionChoice& choice) {
-  const std::string heads = mesh.head > 1 ? concat(", ", mesh.head, " head ranks") : "";
-  return concat(mesh.world(), " ranks (", mesh.data, " data x ", mesh.sequence(), " sequence",
-                heads, ", ", name_of(layout), ", ", name_of(choice.strategy), ")");
-}
-
-Json to_json(const MeshShape& mesh, const MeshOptions& options, const AttentionChoice& choice) {
-  return Json::object()
-      .set("world", mesh.world())
-      .set("data", mesh.data)
-      .set("sequence", mesh.sequence())
-      .set("ring", mesh.ring())
-      .set("inner", mesh.inner)
-      .set("head", mesh.head)
-      .set("layout", name_of(options.layout))
-      .set("attention", name_of(choice.strategy))
-      .set("ring_backward", name_of(choice.backward))
-      .set("shard_state", name_of(options.shard_state));
 }
 
 }  // namespace ringbolt

@@ -22,30 +22,25 @@ enum class RingBackwardWord { automatic, keys, queries };
 struct MeshOptions {
   RankOptions ranks;
   std::optional<int64_t> sequence_ranks;
-  int64_t head_ranks = 1;
+  std::optional<int64_t> head_ranks;  ///< nothing: 1, or what `auto` finds
   std::optional<int64_t> inner_ranks;
   LayoutKind layout = LayoutKind::zigzag;
-  AttentionWord attention = AttentionWord::ring;
+  AttentionWord attention = AttentionWord::automatic;
   RingBackwardWord backward = RingBackwardWord::automatic;
   ShardState shard_state = ShardState::gradients;
 
-  void declare(OptionSet& options);
+  /// Without a backward there is nothing to divide but the sequence.
+  void declare(OptionSet& options, StorePurpose purpose);
   /// Forgets what a resumed run has stored and `world` ranks, 0 if unknown, cannot be: it goes on
   /// with another number of ranks.
   void fit(const OptionSet& options, int64_t world);
   /// How `world` ranks are arranged. Throws: UsageError where that contradicts the options or the
   /// model.
   MeshShape mesh(int world, const ModelConfig& model) const;
-  /// Which attention runs on it.
-  AttentionChoice choice(const MeshShape& mesh, const ModelConfig& model) const;
 };
 
 std::string name_of(AttentionStrategy strategy);
 std::string name_of(RingBackward backward);
 std::string name_of(ShardState state);
-
-/// "4 ranks (2 data x 2 sequence, zigzag, ring)".
-std::string describe(const MeshShape& mesh, LayoutKind layout, const AttentionChoice& choice);
-Json to_json(const MeshShape& mesh, const MeshOptions& options, const AttentionChoice& choice);
 
 }  // namespace ringbolt

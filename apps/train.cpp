@@ -53,8 +53,10 @@ void train(const TrainOptions& o, const OptionSet& options, const StopSignal& st
   if (world.rank() == 0) run.make();
   Trainer trainer(o, options, run, world, stop, std::move(setup));
   if (world.rank() == 0) {
+    const Json resolved =
+        Json::parse(options.resolved_json({"resume", "stop-after", "json", "progress"}), "options");
     write_file_atomically(run.options_file(),
-                          options.resolved_json({"resume", "stop-after", "json", "progress"}));
+                          with_decision(resolved, trainer.decision()).dump(2) + "\n");
   }
   trainer.report(trainer.run());
 }

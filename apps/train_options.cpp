@@ -104,7 +104,7 @@ void TrainOptions::declare(OptionSet& options) {
   rope.declare(options, "the model's");
   declare_optimizer(options, *this);
   declare_run(options, *this);
-  mesh.declare(options);
+  mesh.declare(options, StorePurpose::training);
   device.declare(options);
   out.declare(options);
   options.example(

@@ -75,7 +75,7 @@ void require_same_sequences(const Origin& origin, const TrainingRecipe& recipe) 
               before % recipe.data_ranks == 0
                   ? concat("Choose batch size and accumulation so that they make ",
                            before / recipe.data_ranks, " together.")
-                  : concat("Choose a number of data ranks that divides ", before, ".")));
+                  : concat("Choose --sequence-ranks so that the data ranks divide ", before, ".")));
 }
 
 TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
@@ -113,8 +113,7 @@ TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int w
     validation = open_tokens(*o.validation_tokens, origin.config);
     static_cast<void>(window_count(validation_protocol(o, recipe), validation->tokens()));
   }
-  const AttentionChoice attention = o.mesh.choice(mesh, origin.config);
-  return {std::move(origin), mesh, attention, recipe, std::move(data), std::move(validation)};
+  return {std::move(origin), mesh, recipe, std::move(data), std::move(validation)};
 }
 
 }  // namespace ringbolt

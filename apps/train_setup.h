@@ -26,8 +26,7 @@ struct Origin {
 
 struct TrainingSetup {
   Origin origin;
-  MeshShape mesh;
-  AttentionChoice attention;
+  MeshShape mesh;  ///< as the options say; --attention auto decides about head ranks later
   TrainingRecipe recipe;
   TokenDataset data;
   std::optional<TokenDataset> validation;

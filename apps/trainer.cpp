@@ -68,16 +68,17 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       config_(setup.origin.config),
       pretraining_(setup.origin.pretraining),
       first_step_(setup.origin.step),
-      attention_(setup.attention),
       recipe_(setup.recipe),
       data_(std::move(setup.data)),
       validation_(std::move(setup.validation)),
-      mesh_(world, setup.mesh),
       backend_(o.device.make_backend(o.mesh.ranks.local_ranks)),
+      decision_(decide_attention(o.mesh, setup.mesh, world, *backend_, config_, o.dtype,
+                                 recipe_.context_length)),
+      mesh_(world, decision_.mesh),
       parameters_(make_parameters(o, *backend_, world, config_)),
       model_(*backend_, *parameters_),
       method_(config_),
-      placement_(make_placement(o, *backend_, mesh_, attention_, method_)),
+      placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),
       rotary_(rotary_tables(*backend_, method_, recipe_.context_length)),
       step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_),
       meter_(world),
@@ -86,6 +87,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
   if (is_first()) {
     metrics_.emplace(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt);
   }
+  if (!decision_.reason.empty()) progress_.note(decision_.reason);
   load(setup.origin);
 }
 
@@ -211,7 +213,7 @@ void Trainer::save(int64_t step) {
                                             .set("tokenizer", data_.tokenizer_name())
                                             .set("tokenizer_hash", data_.tokenizer_hash()))
                            .set("pretraining", pretraining_)
-                           .set("ranks", to_json(mesh_.shape(), o_.mesh, attention_))
+                           .set("ranks", to_json(o_.mesh, decision_))
                            .set("options", Json::parse(options_.resolved_json(), "the options"))
                            .dump();
   run_.write_checkpoint(*backend_, *parameters_, world_, info, o_.keep_checkpoints);
@@ -238,7 +240,7 @@ void Trainer::report(int64_t step) const {
               << format_bytes(pulse_.peak_bytes);
     if (world_.size() > 1) {
       std::cout << " a rank\n"
-                << describe(mesh_.shape(), o_.mesh.layout, attention_) << ", exposed communication "
+                << describe(o_.mesh, decision_) << ", exposed communication "
                 << fixed(100 * exposed_share(), 1) << "% of the steps, "
                 << format_bytes(received_bytes_ / std::max<int64_t>(1, step - first_step_))
                 << " a rank and step";
@@ -248,7 +250,7 @@ void Trainer::report(int64_t step) const {
   Json result = begin_result("train");
   result.set("output", run_.path())
       .set("device", backend_->description())
-      .set("ranks", to_json(mesh_.shape(), o_.mesh, attention_))
+      .set("ranks", to_json(o_.mesh, decision_))
       .set("step", step)
       .set("steps", o_.steps)
       .set("loss", loss_)

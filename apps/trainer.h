@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/attention_choice.h"
 #include "apps/progress.h"
 #include "apps/run_folder.h"
 #include "apps/step_pulse.h"
@@ -32,6 +33,8 @@ class Trainer {
 
   /// Steps until the last one, a signal to any rank or --stop-after. Returns the step it came to.
   int64_t run();
+  /// How the ranks work, which --attention auto found out.
+  const AttentionDecision& decision() const { return decision_; }
   /// What became of it, on rank 0.
   void report(int64_t step) const;
 
@@ -62,12 +65,12 @@ class Trainer {
   ModelConfig config_;
   Json pretraining_;
   int64_t first_step_;
-  AttentionChoice attention_;
   TrainingRecipe recipe_;
   TokenDataset data_;
   std::optional<TokenDataset> validation_;
-  Mesh mesh_;
   std::unique_ptr<Backend> backend_;
+  AttentionDecision decision_;
+  Mesh mesh_;
   std::unique_ptr<ParameterStore> parameters_;
   Transformer model_;
   RotaryMethod method_;

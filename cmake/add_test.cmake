@@ -14,6 +14,12 @@ set(ringbolt_rank_environment
   OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   ASAN_OPTIONS=detect_leaks=0)                               # Open MPI leaks
 
+# The thread sanitizer cannot see what OpenMP's library synchronises (it is not instrumented).
+set(ringbolt_openmp_environment OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive)
+if(RINGBOLT_SANITIZE MATCHES "thread")
+  set(ringbolt_openmp_environment OMP_NUM_THREADS=1)
+endif()
+
 function(ringbolt_add_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS;RANKS")
   if(arg_UNPARSED_ARGUMENTS)
@@ -29,9 +35,16 @@ function(ringbolt_add_test name)
   target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
   if(NOT arg_RANKS)
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
-      PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-        ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}."
+      PROPERTIES TIMEOUT ${arg_TIMEOUT})
+    # Lists do not survive gtest_discover_tests: it takes the second label for another property.
+    set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
+    file(CONFIGURE OUTPUT ${file} @ONLY CONTENT
+[[foreach(test IN LISTS @name@_TESTS)
+  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@" ENVIRONMENT "@ringbolt_openmp_environment@")
+endforeach()
+]])
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
     return()
   endif()
   target_link_libraries(${name} PRIVATE ringbolt_ranks_main)

@@ -12,7 +12,9 @@ std::optional<int> number_in(const char* text) {
   const std::string_view word(text);
   int value = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
-  if (error != std::errc() || end != word.data() + word.size()) return std::nullopt;
+  // srun writes "4(x2)" for four on each of two machines.
+  const bool whole = end == word.data() + word.size() || *end == '(';
+  if (error != std::errc() || !whole) return std::nullopt;
   return value;
 }
 

@@ -2,11 +2,12 @@
 # Everything a change must pass, on any Debian or Ubuntu machine: installs what is missing, builds, runs all tests.
 #
 #   bash tests/run.sh            all stages, about 15 minutes on 2 cores from nothing
-#   bash tests/run.sh tests      only these stages, of: tests headers sanitizers
+#   bash tests/run.sh tests      only these stages, of: tests headers sanitizers threads
 #
 # tests       preset cpu: every test but those that need a GPU; the install test is one of them
 # headers     each public header compiles alone
 # sanitizers  preset asan: the tests again, but the slow ones, under AddressSanitizer and UBSan with leak checking
+# threads     preset tsan: ranks as threads, under the thread sanitizer
 #
 # A stage that fails does not stop the next. Ends with "total: N passed, N failed, N skipped"; exit status 1 if any failed.
 # Real inputs are looked for in ../shared/data or $RINGBOLT_DATA; without them their tests are skipped (with CI=true: fail).
@@ -14,7 +15,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stages=("$@")
-if [ "${#stages[@]}" -eq 0 ]; then stages=(tests headers sanitizers); fi
+if [ "${#stages[@]}" -eq 0 ]; then stages=(tests headers sanitizers threads); fi
 jobs=${RINGBOLT_JOBS:-$(nproc)}
 passed=0
 failed=0
@@ -80,11 +81,18 @@ stage_sanitizers() {
   run_tests asan
 }
 
+stage_threads() {
+  heading "Building (preset tsan)"
+  step "configure" cmake --preset tsan -D CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" && step "build" cmake --build --preset tsan -j "$jobs" || return
+  heading "Tests (preset tsan)"
+  run_tests tsan
+}
+
 step "packages" bash cmake/setup.sh || { echo "total: $passed passed, $failed failed, $skipped skipped"; exit 1; }
 for stage in "${stages[@]}"; do
   case $stage in
-    tests | headers | sanitizers) "stage_$stage" ;;
-    *) echo "unknown stage '$stage' (there are tests, headers, sanitizers). Name one of these, or none for all."; exit 2 ;;
+    tests | headers | sanitizers | threads) "stage_$stage" ;;
+    *) echo "unknown stage '$stage' (there are tests, headers, sanitizers, threads). Name one of these, or none for all."; exit 2 ;;
   esac
 done
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace ringbolt::testing {
 
@@ -31,23 +32,17 @@ std::string Commands::tokens(int flavour) {
 }
 
 Commands::Words Commands::training(const std::string& run, int steps, const Words& more) {
-  Words words{"train",
-              "--model",
-              "dim=32,layers=2,heads=4,kv-heads=2,vocab=259",
-              "--tokens",
-              tokens(),
-              "--context-length",
-              "48",
-              "--batch-size",
-              "2",
-              "--gradient-accumulation",
-              "2",
-              "--steps",
-              std::to_string(steps),
-              "--output",
-              folder_ / run};
-  const bool has_rate = std::find(more.begin(), more.end(), "--learning-rate") != more.end();
-  if (!has_rate) words.insert(words.end(), {"--learning-rate", "3e-3"});
+  Words words{"train",    "--model",    "dim=32,layers=2,heads=4,kv-heads=2,vocab=259",
+              "--tokens", tokens(),     "--context-length",
+              "48",       "--steps",    std::to_string(steps),
+              "--output", folder_ / run};
+  const std::vector<std::pair<std::string, std::string>> defaults{
+      {"--batch-size", "2"}, {"--gradient-accumulation", "2"}, {"--learning-rate", "3e-3"}};
+  for (const auto& [name, value] : defaults) {
+    if (std::find(more.begin(), more.end(), name) == more.end()) {
+      words.insert(words.end(), {name, value});
+    }
+  }
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }

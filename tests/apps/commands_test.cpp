@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -28,6 +29,28 @@ TEST_F(Commands, HelpListsTheCommandsAndEachHasExamples) {
     EXPECT_EQ(own.out, expect_success({"help", command}).out);
   }
   EXPECT_EQ(expect_success({"--version"}).out.find("ringbolt "), 0U);
+}
+
+TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
+  const std::vector<std::string> small = {"bench", "--local-ranks", "4",   "--attention-lengths",
+                                          "256",   "--head-dims",   "16",  "--heads",
+                                          "4",     "--kv-heads",    "2",   "--dtype",
+                                          "f32",   "--seconds",     "0.01"};
+  std::vector<std::string> words = small;
+  words.insert(words.end(), {"--what", "ring", "--json", "-"});
+  const Json result = Json::parse(expect_success(words).out, "standard output");
+  std::vector<std::string> names;
+  for (const Json& row : result.at("results").items()) {
+    names.push_back(row.at("name").as_text());
+    EXPECT_EQ(row.at("ranks").as_integer(), 4);
+    EXPECT_GT(row.at("forward").at("bytes").as_integer(), 0);
+    EXPECT_GT(row.at("backward").at("median_seconds").as_real(), 0);
+  }
+  for (const char* name : {"ring 4", "ring 4, queries in backward", "all-gather 4", "all-to-all 4",
+                           "all-to-all 2, ring 2"}) {
+    EXPECT_EQ(std::count(names.begin(), names.end(), name), 1) << name;
+  }
+  EXPECT_EQ(run_ringbolt(small).status, 2) << "other workloads are those of one rank";
 }
 
 TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {

@@ -106,7 +106,7 @@ Outcome run_ringbolt(const std::vector<std::string>& arguments, const std::strin
   return Program(arguments, standard_input, environment, standard_output).wait();
 }
 
-Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments) {
+Program start_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments) {
   CommandLine line{{RINGBOLT_MPIRUN, RINGBOLT_MPIRUN_RANKS, std::to_string(ranks)}};
   line.words.insert(line.words.end(), program_and_arguments.begin(), program_and_arguments.end());
   // Containers run as root, with fewer cores than ranks; Open MPI leaks.
@@ -115,7 +115,11 @@ Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_argume
                                 {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
                                 {"OMPI_MCA_mpi_yield_when_idle", "1"},
                                 {"ASAN_OPTIONS", "detect_leaks=0"}};
-  return Program(line, "", environment).wait();
+  return Program(line, "", environment);
+}
+
+Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments) {
+  return start_on_mpi(ranks, program_and_arguments).wait();
 }
 
 bool has_mpi() { return *RINGBOLT_MPIRUN != '\0'; }

@@ -50,7 +50,9 @@ Outcome run_ringbolt(const std::vector<std::string>& arguments,
                      const std::string& standard_input = "", const Environment& environment = {},
                      const std::string& standard_output = "");
 
-/// Runs a program on so many ranks of mpirun.
+/// Starts a program on so many ranks of mpirun.
+Program start_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments);
+/// And waits for its end.
 Outcome run_on_mpi(int ranks, const std::vector<std::string>& program_and_arguments);
 
 /// Whether this machine has the mpirun that the build uses.

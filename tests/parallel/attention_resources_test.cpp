@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "parallel/bench_attention.h"
 #include "parallel/head_exchange.h"
 #include "parallel/threads.h"
 #include "tests/parallel/attention_case.h"
@@ -104,6 +105,27 @@ TEST(AttentionBytes, FollowTheFormulasOfTheLiterature) {
   // All-to-all: (2 + 2g) c h e (P - 1) / P, and lse.
   const MeshShape heads{.head = 8};
   EXPECT_EQ(bytes(heads, mha, {}).forward, 7 * 4 * ch * 2 / 8 + 7 * 2048 * 4 * 4);
+}
+
+TEST(AttentionTiming, CountsTheBytesOfOnePass) {
+  const AttentionJob job{.tokens = 50,
+                         .heads = 4,
+                         .kv_heads = 2,
+                         .head_dim = 8,
+                         .dtype = DType::bf16,
+                         .mask = Mask::full,
+                         .ranks = 4};
+  const MeshShape shape{.inner = 2, .head = 2};
+  run_thread_ranks(4, kTimeout, [&](Communicator& world) {
+    const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+    const AttentionTiming timing =
+        time_attention(*backend, world, job, LayoutKind::striped, shape, {}, 1e-3);
+    // 50 tokens on two ring positions: 25, padded to 26 for two head ranks.
+    const AttentionBytes bytes = attention_bytes(shape, {13, 4, 2, 8, DType::bf16}, {});
+    EXPECT_EQ(timing.forward.bytes, bytes.forward);
+    EXPECT_EQ(timing.backward.bytes, bytes.backward);
+    EXPECT_GT(timing.forward.seconds, 0);
+  });
 }
 
 /// The most bytes that one rank holds besides operands and results.

@@ -44,7 +44,9 @@ TEST(Launch, IsWhatOpenMpiSays) {
 
 TEST(Launch, IsWhatMpichAndSlurmSay) {
   expect_launch({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALNRANKS", "2"}}, 1, 2, 2);
-  expect_launch({{"PMIX_RANK", "5"}, {"SLURM_STEP_NUM_TASKS", "6"}}, 5, 6, 0);
+  expect_launch(
+      {{"PMIX_RANK", "5"}, {"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_STEP_TASKS_PER_NODE", "4(x2)"}},
+      5, 8, 4);
   // srun without a plugin for MPI: each task would be a run of its own.
   expect_launch({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}}, 1, 2, 0);
 }

@@ -113,9 +113,14 @@ Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedC
   return result;
 }
 
-void expect_same_training(const Trained& actual, const Trained& expected, double bound,
-                          double weight_bound) {
-  ASSERT_EQ(actual.steps.size(), expected.steps.size());
+std::string expect_same_training(const Trained& actual, const Trained& expected, double bound,
+                                 double weight_bound) {
+  if (actual.steps.size() != expected.steps.size() ||
+      actual.masters.size() != expected.masters.size() ||
+      actual.evaluated.buckets.size() != expected.evaluated.buckets.size()) {
+    ADD_FAILURE() << "other steps, tensors or buckets";
+    return "";
+  }
   double worst_loss = 0, worst_norm = 0, worst_weight = 0;
   for (size_t s = 0; s < expected.steps.size(); ++s) {
     const StepResult& a = actual.steps[s];
@@ -124,14 +129,12 @@ void expect_same_training(const Trained& actual, const Trained& expected, double
     worst_loss = std::max(worst_loss, relative(a.loss.loss, e.loss.loss));
     worst_norm = std::max(worst_norm, relative(a.gradient_norm, e.gradient_norm));
   }
-  ASSERT_EQ(actual.evaluated.buckets.size(), expected.evaluated.buckets.size());
   for (size_t b = 0; b < expected.evaluated.buckets.size(); ++b) {
     EXPECT_EQ(actual.evaluated.buckets[b].tokens, expected.evaluated.buckets[b].tokens);
     worst_loss = std::max(
         worst_loss, relative(actual.evaluated.buckets[b].loss, expected.evaluated.buckets[b].loss));
   }
   EXPECT_EQ(actual.elements, expected.elements);
-  ASSERT_EQ(actual.masters.size(), expected.masters.size());
   for (const auto& [name, values] : expected.masters) {
     const std::vector<float>& others = actual.masters.at(name);
     double difference = 0, norm = 0;
@@ -145,9 +148,8 @@ void expect_same_training(const Trained& actual, const Trained& expected, double
   EXPECT_LE(worst_loss, bound);
   EXPECT_LE(worst_norm, bound);
   EXPECT_LE(worst_weight, weight_bound);
-  std::printf("    %zu steps, %lld weights: loss %.1e, norm %.1e, weights %.1e apart\n",
-              expected.steps.size(), static_cast<long long>(expected.elements), worst_loss,
-              worst_norm, worst_weight);
+  return concat("    ", expected.steps.size(), " steps, ", expected.elements, " weights: loss ",
+                worst_loss, ", norm ", worst_norm, ", weights ", worst_weight, " apart\n");
 }
 
 }  // namespace ringbolt::testing_support

@@ -51,8 +51,8 @@ Trained train_alone(const TrainingCase& c);
 Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked);
 
 /// Expects loss, gradient norm of each step, and the evaluation within `bound` (relative), and each
-/// tensor of weights within `weight_bound` of its norm. Prints the largest seen.
-void expect_same_training(const Trained& actual, const Trained& expected, double bound,
-                          double weight_bound);
+/// tensor of weights within `weight_bound` of its norm. Returns a line with the largest seen.
+std::string expect_same_training(const Trained& actual, const Trained& expected, double bound,
+                                 double weight_bound);
 
 }  // namespace ringbolt::testing_support

@@ -2,6 +2,7 @@
 // kind of mesh.
 #include <gtest/gtest.h>
 
+#include <iostream>
 #include <vector>
 
 #include "parallel/threads.h"
@@ -32,7 +33,7 @@ void check(const TrainingCase& c, const std::vector<RankedCase>& all, double bou
     run_thread_ranks(world, 60, [&](Communicator& ranks) {
       results[static_cast<size_t>(ranks.rank())] = train_on_ranks(ranks, c, ranked);
     });
-    expect_same_training(results.front(), expected, bound, weight_bound);
+    std::cout << expect_same_training(results.front(), expected, bound, weight_bound);
     for (const Trained& other : results) {
       EXPECT_EQ(other.steps.back().loss.loss, results.front().steps.back().loss.loss);
       EXPECT_EQ(other.steps.back().gradient_norm, results.front().steps.back().gradient_norm);
