@@ -102,6 +102,7 @@ void declare_run(OptionSet& options, TrainOptions& t) {
 void TrainOptions::declare(OptionSet& options) {
   declare_model(options, *this);
   rope.declare(options, "the model's");
+  positions.declare(options);
   declare_optimizer(options, *this);
   declare_run(options, *this);
   mesh.declare(options, StorePurpose::training);

@@ -7,6 +7,7 @@
 #include "apps/common_options.h"
 #include "apps/mesh_options.h"
 #include "apps/options.h"
+#include "apps/position_options.h"
 #include "apps/rope_options.h"
 #include "core/model/block.h"
 #include "core/train/schedule.h"
@@ -25,6 +26,7 @@ struct TrainOptions {
 
   std::optional<int64_t> context_length;
   RopeOptions rope;
+  PositionOptions positions;
   std::optional<RotaryPairing> rotary_pairing;
 
   int64_t steps = 0;

@@ -79,8 +79,9 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       model_(*backend_, *parameters_),
       method_(config_),
       placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),
-      rotary_(rotary_tables(*backend_, method_, recipe_.context_length)),
-      step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_),
+      rotary_(rotary_tables(*backend_, method_, o.positions.length(recipe_))),
+      step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_,
+            o.positions.positions(recipe_, data_)),
       meter_(world),
       progress_("train", o.steps, "steps", progress_of(o, is_first()), first_step_),
       last_saved_(first_step_) {
