@@ -12,7 +12,8 @@ namespace {
 /// One rank's operands and results.
 class Work {
  public:
-  Work(Backend& backend, Mesh& mesh, const AttentionJob& job, LayoutKind kind, const AttentionChoice& choice)
+  Work(Backend& backend, Mesh& mesh, const AttentionJob& job, LayoutKind kind,
+       const AttentionChoice& choice)
       : layout_(kind, std::vector<int64_t>{0, job.tokens}, mesh.shape().ring(), mesh.shape().head),
         attention_(make_distributed_attention(backend, mesh, layout_, job.mask, choice)) {
     const int64_t rows = layout_.tokens_per_rank() / mesh.shape().head;
@@ -34,7 +35,8 @@ class Work {
   static Tensor random(Backend& backend, DType dtype, Shape shape, uint64_t stream) {
     const Philox philox(1, stream);
     std::vector<float> values(static_cast<size_t>(shape.elements()));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(2 * philox.uniform(i) - 1);
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(2 * philox.uniform(i) - 1);
     const Tensor wide = upload_new(backend, DType::f32, shape, values.data());
     Tensor result = backend.allocate(dtype, shape);
     backend.convert(wide, result);
@@ -65,7 +67,8 @@ double time_once(Backend& backend, Communicator& world, const Pass& pass, Traffi
   const auto start = std::chrono::steady_clock::now();
   pass();
   backend.synchronize();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Traffic& after = world.context().traffic;
   used.received_bytes = after.received_bytes - before.received_bytes;
   used.waited_seconds += after.waited_seconds - before.waited_seconds;
@@ -81,18 +84,21 @@ PassTiming time_pass(Backend& backend, Communicator& world, const Pass& pass, do
   std::vector<double> times;
   for (int i = 0; i < repetitions; ++i) times.push_back(time_once(backend, world, pass, used));
   std::nth_element(times.begin(), times.begin() + repetitions / 2, times.end());
-  return {times[static_cast<size_t>(repetitions / 2)], mean_over(world, used.waited_seconds / repetitions),
-          used.received_bytes};
+  return {times[static_cast<size_t>(repetitions / 2)],
+          mean_over(world, used.waited_seconds / repetitions), used.received_bytes};
 }
 
 }  // namespace
 
-AttentionTiming time_attention(Backend& backend, Communicator& world, const AttentionJob& job, LayoutKind layout,
-                               const MeshShape& shape, const AttentionChoice& choice, double seconds) {
+AttentionTiming time_attention(Backend& backend, Communicator& world, const AttentionJob& job,
+                               LayoutKind layout, const MeshShape& shape,
+                               const AttentionChoice& choice, double seconds) {
   Mesh mesh(world, shape);
   Work work(backend, mesh, job, layout, choice);
-  const PassTiming forward = time_pass(backend, world, [&] { work.forward(); }, seconds / 2);
-  const PassTiming backward = time_pass(backend, world, [&] { work.backward(); }, seconds / 2);
+  const PassTiming forward = time_pass(
+      backend, world, [&] { work.forward(); }, seconds / 2);
+  const PassTiming backward = time_pass(
+      backend, world, [&] { work.backward(); }, seconds / 2);
   return {forward, backward};
 }
 

@@ -23,9 +23,10 @@ double beside(const Link& link, double compute, double transfer) {
   return compute + transfer - link.overlap * std::min(compute, transfer);
 }
 
-/// Steps of a ring as ring_accumulate runs them: the block leaves before a step, the sum of step s - 1 travels during step
-/// s, and the last sum is waited for. `step` is what a step computes.
-double ring_seconds(int size, const Link& link, double step, double operand_bytes, double sum_bytes) {
+/// Steps of a ring as ring_accumulate runs them: the block leaves before a step, the sum of step s
+/// - 1 travels during step s, and the last sum is waited for. `step` is what a step computes.
+double ring_seconds(int size, const Link& link, double step, double operand_bytes,
+                    double sum_bytes) {
   const double operand = transfer_seconds(link, operand_bytes);
   const double sum = sum_bytes > 0 ? transfer_seconds(link, sum_bytes) : 0;
   double total = 0;
@@ -56,19 +57,21 @@ PassCost ring_pass(const MachineRates& rates, const MeshShape& mesh, const Atten
   if (choice.strategy == AttentionStrategy::double_ring) {
     const double inner = ring_seconds(mesh.inner, link_of_axis(rates, mesh.head, mesh.inner), step,
                                       work.operand_bytes, work.sum_bytes);
-    cost.seconds = ring_seconds(mesh.outer, link_of_axis(rates, mesh.head * mesh.inner, mesh.outer), inner,
-                                work.operand_bytes, work.sum_bytes);
+    cost.seconds = ring_seconds(mesh.outer, link_of_axis(rates, mesh.head * mesh.inner, mesh.outer),
+                                inner, work.operand_bytes, work.sum_bytes);
   } else {
-    cost.seconds =
-        ring_seconds(ring, link_of_axis(rates, mesh.head, ring), step, work.operand_bytes, work.sum_bytes);
+    cost.seconds = ring_seconds(ring, link_of_axis(rates, mesh.head, ring), step,
+                                work.operand_bytes, work.sum_bytes);
   }
   cost.exposed_seconds = cost.seconds - ring * step;
   return cost;
 }
 
-void add_trade(const MachineRates& rates, const MeshShape& mesh, double bytes, int collectives, PassCost& cost) {
+void add_trade(const MachineRates& rates, const MeshShape& mesh, double bytes, int collectives,
+               PassCost& cost) {
   if (mesh.head == 1) return;
-  const double seconds = transfer_seconds(link_of_axis(rates, 1, mesh.head), bytes, collectives * (mesh.head - 1));
+  const double seconds =
+      transfer_seconds(link_of_axis(rates, 1, mesh.head), bytes, collectives * (mesh.head - 1));
   cost.seconds += seconds;
   cost.exposed_seconds += seconds;
   cost.bytes += bytes;
@@ -76,19 +79,22 @@ void add_trade(const MachineRates& rates, const MeshShape& mesh, double bytes, i
 
 std::string microseconds(double seconds) {
   char text[32];
-  std::snprintf(text, sizeof text, seconds < 1e-2 ? "%.0f us" : "%.4g ms", seconds * (seconds < 1e-2 ? 1e6 : 1e3));
+  std::snprintf(text, sizeof text, seconds < 1e-2 ? "%.0f us" : "%.4g ms",
+                seconds * (seconds < 1e-2 ? 1e6 : 1e3));
   return text;
 }
 
-/// Ring, gather and head ranks are kinds that the reason compares; layouts of one kind are not news.
+/// Ring, gather and head ranks are kinds that the reason compares; layouts of one kind are not
+/// news.
 bool same_kind(const AttentionCandidate& a, const AttentionCandidate& b) {
-  return a.choice.strategy == b.choice.strategy && a.mesh.head == b.mesh.head && a.mesh.ring() == b.mesh.ring();
+  return a.choice.strategy == b.choice.strategy && a.mesh.head == b.mesh.head &&
+         a.mesh.ring() == b.mesh.ring();
 }
 
 }  // namespace
 
-AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates& rates, const MeshShape& mesh,
-                                     const AttentionChoice& choice) {
+AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates& rates,
+                                     const MeshShape& mesh, const AttentionChoice& choice) {
   const auto ring = static_cast<double>(mesh.ring());
   const double element = static_cast<double>(size_of(job.dtype));
   const double rows = static_cast<double>(job.tokens) / ring;
@@ -96,8 +102,10 @@ AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates
   const double dim = static_cast<double>(job.head_dim);
   const double query = rows * heads * dim;
   const double key = rows * 2 * std::max(1.0, static_cast<double>(job.kv_heads) / mesh.head) * dim;
-  const bool queries = choice.strategy != AttentionStrategy::all_gather && choice.backward == RingBackward::queries;
-  const double pairs = rows * rows * (job.mask == AttentionSlice::Mask::causal ? 0.5 : 1.0);  // of a step
+  const bool queries =
+      choice.strategy != AttentionStrategy::all_gather && choice.backward == RingBackward::queries;
+  const double pairs =
+      rows * rows * (job.mask == AttentionSlice::Mask::causal ? 0.5 : 1.0);  // of a step
 
   AttentionCandidate candidate{.mesh = mesh, .choice = choice, .forward = {}, .backward = {}};
   const PassWork forward{pairs * 4 * dim * heads / rates.forward_flops, key * element, 0};
@@ -112,9 +120,10 @@ AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates
   const double statistic = rows * heads * 4;
   const bool replicated = job.kv_heads < mesh.head;
   add_trade(rates, mesh, others * ((2 * query + key) * element + statistic), 4, candidate.forward);
-  add_trade(rates, mesh,
-            others * ((3 * query + key) * element + 2 * statistic + key * (replicated ? 4 : element)), 7,
-            candidate.backward);
+  add_trade(
+      rates, mesh,
+      others * ((3 * query + key) * element + 2 * statistic + key * (replicated ? 4 : element)), 7,
+      candidate.backward);
 
   candidate.step_compute_seconds = forward.step_compute;
   if (mesh.ring() > 1 && choice.strategy != AttentionStrategy::all_gather) {
@@ -122,9 +131,11 @@ AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates
     const Link& inner = link_of_axis(rates, mesh.head, two ? mesh.inner : mesh.ring());
     const Link& outer = link_of_axis(rates, mesh.head, mesh.ring());
     candidate.step_transfer_seconds = transfer_seconds(two ? outer : inner, forward.operand_bytes);
-    const double inner_seconds = two && mesh.inner == 1 ? 0 : transfer_seconds(inner, forward.operand_bytes);
-    candidate.hidden = inner_seconds <= forward.step_compute &&
-                       (!two || candidate.step_transfer_seconds <= mesh.inner * forward.step_compute);
+    const double inner_seconds =
+        two && mesh.inner == 1 ? 0 : transfer_seconds(inner, forward.operand_bytes);
+    candidate.hidden =
+        inner_seconds <= forward.step_compute &&
+        (!two || candidate.step_transfer_seconds <= mesh.inner * forward.step_compute);
   }
   return candidate;
 }
@@ -132,7 +143,8 @@ AttentionCandidate predict_attention(const AttentionJob& job, const MachineRates
 double rows_to_hide(const AttentionJob& job, double forward_flops, double bytes_per_second) {
   const double g = static_cast<double>(job.kv_heads) / static_cast<double>(job.heads);
   const double causal = job.mask == AttentionSlice::Mask::causal ? 2 : 1;
-  return causal * forward_flops / bytes_per_second * g * static_cast<double>(size_of(job.dtype)) / 2;
+  return causal * forward_flops / bytes_per_second * g * static_cast<double>(size_of(job.dtype)) /
+         2;
 }
 
 AttentionPlan plan_attention(const AttentionJob& job, const MachineRates& rates) {
@@ -168,42 +180,53 @@ std::string AttentionCandidate::str() const {
   if (mesh.ring() == 1) return mesh.head > 1 ? text : "one rank";
   if (!text.empty()) text += ", ";
   switch (choice.strategy) {
-    case AttentionStrategy::ring: text += concat("ring ", mesh.ring()); break;
-    case AttentionStrategy::double_ring: text += concat("double ring ", mesh.outer, " x ", mesh.inner); break;
-    case AttentionStrategy::all_gather: return text + concat("all-gather ", mesh.ring());
+    case AttentionStrategy::ring:
+      text += concat("ring ", mesh.ring());
+      break;
+    case AttentionStrategy::double_ring:
+      text += concat("double ring ", mesh.outer, " x ", mesh.inner);
+      break;
+    case AttentionStrategy::all_gather:
+      return text + concat("all-gather ", mesh.ring());
   }
   return choice.backward == RingBackward::queries ? text + ", queries in backward" : text;
 }
 
 std::string AttentionPlan::reason() const {
   const AttentionCandidate& first = best();
-  std::string text = concat("attention by ", first.str(), ": forward ", microseconds(first.forward.seconds),
-                            ", backward ", microseconds(first.backward.seconds), " a layer");
+  std::string text =
+      concat("attention by ", first.str(), ": forward ", microseconds(first.forward.seconds),
+             ", backward ", microseconds(first.backward.seconds), " a layer");
   if (first.mesh.ring() > 1 && first.choice.strategy != AttentionStrategy::all_gather) {
     text += concat("; a block's transfer of ", microseconds(first.step_transfer_seconds),
                    first.hidden ? " hides behind " : " is longer than ",
                    microseconds(first.step_compute_seconds), " of attention",
-                   first.choice.strategy == AttentionStrategy::double_ring ? concat(" times ", first.mesh.inner) : "");
+                   first.choice.strategy == AttentionStrategy::double_ring
+                       ? concat(" times ", first.mesh.inner)
+                       : "");
   } else if (first.forward.exposed_seconds > 0) {
-    text += concat("; ", microseconds(first.forward.exposed_seconds), " of forward are transfers that nothing hides");
+    text += concat("; ", microseconds(first.forward.exposed_seconds),
+                   " of forward are transfers that nothing hides");
   }
   const auto next = std::find_if(candidates.begin(), candidates.end(),
                                  [&](const AttentionCandidate& c) { return !same_kind(first, c); });
   if (next == candidates.end()) return text;
   char percent[32];
-  std::snprintf(percent, sizeof percent, "%.1f", 100 * (next->seconds() / first.seconds() - 1));
+  std::snprintf(percent, sizeof percent, "%.1f",
+                100 * std::max(0.0, next->seconds() / first.seconds() - 1));
   return concat(text, "; next is ", next->str(), ", ", percent, " % slower");
 }
 
 std::string AttentionPlan::table() const {
   std::string text;
   char line[160];
-  std::snprintf(line, sizeof line, "%-56s %12s %12s %12s %10s  %s\n", "strategy", "forward us", "backward us",
-                "exposed us", "MiB", "hidden");
+  std::snprintf(line, sizeof line, "%-56s %12s %12s %12s %10s  %s\n", "strategy", "forward us",
+                "backward us", "exposed us", "MiB", "hidden");
   text += line;
   for (const AttentionCandidate& c : candidates) {
-    std::snprintf(line, sizeof line, "%-56s %12.1f %12.1f %12.1f %10.2f  %s\n", c.str().c_str(), c.forward.seconds * 1e6,
-                  c.backward.seconds * 1e6, (c.forward.exposed_seconds + c.backward.exposed_seconds) * 1e6,
+    std::snprintf(line, sizeof line, "%-56s %12.1f %12.1f %12.1f %10.2f  %s\n", c.str().c_str(),
+                  c.forward.seconds * 1e6, c.backward.seconds * 1e6,
+                  (c.forward.exposed_seconds + c.backward.exposed_seconds) * 1e6,
                   (c.forward.bytes + c.backward.bytes) / (1 << 20), c.hidden ? "yes" : "no");
     text += line;
   }

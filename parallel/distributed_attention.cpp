@@ -39,7 +39,8 @@ class Sum {
 
 class DistributedAttention final : public Attention {
  public:
-  DistributedAttention(Backend& backend, Communicator& head, std::unique_ptr<SequenceAttention> sequence)
+  DistributedAttention(Backend& backend, Communicator& head,
+                       std::unique_ptr<SequenceAttention> sequence)
       : backend_(backend), head_(head), sequence_(std::move(sequence)) {}
 
   void forward(int64_t, ConstView q, ConstView kv, View out, View lse) override {
@@ -58,21 +59,23 @@ class DistributedAttention final : public Attention {
     exchange.queries_out(my_lse, lse);
   }
 
-  void backward(int64_t, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
-                View dkv) override {
+  void backward(int64_t, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse,
+                View dq, View dkv) override {
     Tensor delta = backend_.allocate(DType::f32, lse.shape());
     backend_.attention_delta(dout, out, delta);
     if (head_.size() > 1) return backward_by_heads(q, kv, dout, lse, delta, dq, dkv);
     Tensor copy;
     Sum dq_sum(backend_, dq);
     Sum dkv_sum(backend_, dkv);
-    sequence_->backward(q, contiguous(backend_, kv, copy), dout, lse, delta, dq_sum.view(), dkv_sum.view());
+    sequence_->backward(q, contiguous(backend_, kv, copy), dout, lse, delta, dq_sum.view(),
+                        dkv_sum.view());
     dq_sum.finish();
     dkv_sum.finish();
   }
 
  private:
-  void backward_by_heads(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta, View dq, View dkv) {
+  void backward_by_heads(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta,
+                         View dq, View dkv) {
     HeadExchange exchange(backend_, head_, q.dim(1), kv.dim(1) / 2);
     const Tensor my_q = exchange.queries_in(q);
     const Tensor my_kv = exchange.keys_in(kv);
@@ -94,28 +97,36 @@ class DistributedAttention final : public Attention {
 };
 
 /// Bytes a rank receives over the ring positions, for T rows and the heads of one head rank.
-AttentionBytes ring_bytes(int64_t others, int64_t rows, const AttentionProblem& heads, const AttentionChoice& choice) {
+AttentionBytes ring_bytes(int64_t others, int64_t rows, const AttentionProblem& heads,
+                          const AttentionChoice& choice) {
   const int64_t element = size_of(heads.dtype);
   const int64_t f32 = size_of(DType::f32);
-  const int64_t query = rows * heads.heads * heads.head_dim;     // elements of q
+  const int64_t query = rows * heads.heads * heads.head_dim;       // elements of q
   const int64_t key = rows * 2 * heads.kv_heads * heads.head_dim;  // of k and v
-  const bool queries = choice.strategy != AttentionStrategy::all_gather && choice.backward == RingBackward::queries;
+  const bool queries =
+      choice.strategy != AttentionStrategy::all_gather && choice.backward == RingBackward::queries;
   // A block, and the f32 sum that follows it.
-  const int64_t backward = queries ? 2 * query * element + 2 * rows * heads.heads * f32 + query * f32
-                                   : key * element + key * f32;
+  const int64_t backward = queries
+                               ? 2 * query * element + 2 * rows * heads.heads * f32 + query * f32
+                               : key * element + key * f32;
   return {others * key * element, others * backward};
 }
 
 }  // namespace
 
-std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                      AttentionSlice::Mask mask, const AttentionChoice& choice, DistanceRange distances) {
+std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& mesh,
+                                                      const SequenceLayout& layout,
+                                                      AttentionSlice::Mask mask,
+                                                      const AttentionChoice& choice,
+                                                      DistanceRange distances) {
   const MeshShape& shape = mesh.shape();
   if (layout.ranks() != shape.ring() || layout.tokens_per_rank() % shape.head != 0) {
-    throw UsageError(message(concat("a layout of ", layout.ranks(), " x ", layout.tokens_per_rank(),
-                                    " tokens does not fit ", shape.ring(), " ring positions of ", shape.head, " head ranks"),
-                             "each ring position holds T tokens, its head ranks equal parts of them",
-                             "This is a defect of Ringbolt."));
+    throw UsageError(
+        message(concat("a layout of ", layout.ranks(), " x ", layout.tokens_per_rank(),
+                       " tokens does not fit ", shape.ring(), " ring positions of ", shape.head,
+                       " head ranks"),
+                "each ring position holds T tokens, its head ranks equal parts of them",
+                "This is a defect of Ringbolt."));
   }
   std::unique_ptr<SequenceAttention> sequence =
       choice.strategy == AttentionStrategy::all_gather && shape.ring() > 1
@@ -124,7 +135,8 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
   return std::make_unique<DistributedAttention>(backend, mesh.head(), std::move(sequence));
 }
 
-AttentionBytes attention_bytes(const MeshShape& mesh, const AttentionProblem& problem, const AttentionChoice& choice) {
+AttentionBytes attention_bytes(const MeshShape& mesh, const AttentionProblem& problem,
+                               const AttentionChoice& choice) {
   const int64_t ranks = mesh.head;
   AttentionProblem mine = problem;
   mine.heads = problem.heads / ranks;
@@ -138,7 +150,8 @@ AttentionBytes attention_bytes(const MeshShape& mesh, const AttentionProblem& pr
   const int64_t key = 2 * mine.kv_heads * mine.head_dim;
   const int64_t rows = (ranks - 1) * problem.tokens_per_rank;
   bytes.forward += rows * ((2 * query + key) * element + mine.heads * f32);  // q, kv; out, lse
-  bytes.backward += rows * ((2 * query + key) * element + 2 * mine.heads * f32);  // q, kv, dout, lse, delta
+  bytes.backward +=
+      rows * ((2 * query + key) * element + 2 * mine.heads * f32);  // q, kv, dout, lse, delta
   bytes.backward += rows * (query * element + key * (replicated ? f32 : element));  // dq, dkv
   return bytes;
 }

@@ -21,11 +21,12 @@ void check_head_ranks(int64_t heads, int64_t kv_heads, int head_ranks) {
   for (int64_t ranks = 1; ranks <= heads; ++ranks) {
     if (divides(heads, kv_heads, ranks)) works += concat(works.empty() ? "" : ", ", ranks);
   }
-  throw UsageError(message(concat("attention cannot be divided among ", head_ranks, " head ranks"),
-                           concat("the model has ", heads, " query heads and ", kv_heads,
-                                  " key/value heads; the ranks must divide the first and divide, or be a multiple of, "
-                                  "the second"),
-                           concat("Head ranks that work: ", works, ".")));
+  throw UsageError(message(
+      concat("attention cannot be divided among ", head_ranks, " head ranks"),
+      concat("the model has ", heads, " query heads and ", kv_heads,
+             " key/value heads; the ranks must divide the first and divide, or be a multiple of, "
+             "the second"),
+      concat("Head ranks that work: ", works, ".")));
 }
 
 HeadExchange::HeadExchange(Backend& backend, Communicator& head, int64_t heads, int64_t kv_heads)
@@ -45,14 +46,15 @@ Tensor HeadExchange::traded(ConstView contiguous) {
 
 template <class Body>
 void HeadExchange::for_key_columns(int rank, int64_t all_kv_heads, const Body& body) const {
-  body(first_kv_head(rank), int64_t{0});                       // keys
+  body(first_kv_head(rank), int64_t{0});                // keys
   body(all_kv_heads + first_kv_head(rank), kv_heads_);  // values
 }
 
 Tensor HeadExchange::queries_in(ConstView x) {
   const int64_t rows = x.rows();
   const int64_t ranks = head_.size();
-  Shape shape = x.shape().rank() == 2 ? Shape{ranks * rows, heads_} : Shape{ranks * rows, heads_, x.dim(2)};
+  Shape shape =
+      x.shape().rank() == 2 ? Shape{ranks * rows, heads_} : Shape{ranks * rows, heads_, x.dim(2)};
   Tensor pieces = backend_.allocate(x.dtype(), shape);
   for (int64_t rank = 0; rank < ranks; ++rank) {
     backend_.convert(x.slice_columns(rank * heads_, (rank + 1) * heads_),
@@ -67,7 +69,8 @@ Tensor HeadExchange::keys_in(ConstView kv) {
   for (int rank = 0; rank < head_.size(); ++rank) {
     const View piece = pieces.view().slice_rows(rank * rows, (rank + 1) * rows);
     for_key_columns(rank, kv.dim(1) / 2, [&](int64_t from, int64_t to) {
-      backend_.convert(kv.slice_columns(from, from + kv_heads_), piece.slice_columns(to, to + kv_heads_));
+      backend_.convert(kv.slice_columns(from, from + kv_heads_),
+                       piece.slice_columns(to, to + kv_heads_));
     });
   }
   return traded(pieces);

@@ -1,8 +1,10 @@
-// The trade of tokens for heads between the ranks of the head axis (DeepSpeed-Ulysses, arXiv 2309.14509, section 3.1).
+// The trade of tokens for heads between the ranks of the head axis (DeepSpeed-Ulysses, arXiv
+// 2309.14509, section 3.1).
 //
-// U head ranks share a ring position's T rows. Before attention each has T/U rows of all heads, afterwards all T rows of
-// its part of the heads: H/U query heads and the key/value heads that those read. Where there are fewer key/value heads
-// than ranks, U/K neighbouring ranks have the same one, and what they compute for it is added.
+// U head ranks share a ring position's T rows. Before attention each has T/U rows of all heads,
+// afterwards all T rows of its part of the heads: H/U query heads and the key/value heads that
+// those read. Where there are fewer key/value heads than ranks, U/K neighbouring ranks have the
+// same one, and what they compute for it is added.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +14,8 @@
 
 namespace ringbolt {
 
-/// Throws: UsageError, naming the numbers of head ranks that work, unless `head_ranks` divides H and one of K and
-/// `head_ranks` divides the other.
+/// Throws: UsageError, naming the numbers of head ranks that work, unless `head_ranks` divides H
+/// and one of K and `head_ranks` divides the other.
 void check_head_ranks(int64_t heads, int64_t kv_heads, int head_ranks);
 
 /// For one shape of heads. Every call but the constructor is collective over the head ranks.
@@ -32,7 +34,8 @@ class HeadExchange {
   Tensor keys_in(ConstView kv);
   /// y (T, H/U, …), contiguous, to x (T/U, H, …) of the same dtype.
   void queries_out(ConstView y, View x);
-  /// dkv (T, 2 max(1, K/U), D) f32, contiguous, to x (T/U, 2K, D) A: replicas are added in f32, the result is rounded once.
+  /// dkv (T, 2 max(1, K/U), D) f32, contiguous, to x (T/U, 2K, D) A: replicas are added in f32, the
+  /// result is rounded once.
   void keys_out(ConstView dkv, View x);
 
  private:

@@ -16,17 +16,22 @@ int64_t divide_down(int64_t a, int64_t b) { return a >= 0 ? a / b : -divide_up(-
 /// Gives segments to ranks, and knows how many tokens each has.
 class Dealer {
  public:
-  explicit Dealer(std::vector<std::vector<Segment>>& segments) : segments_(segments), held_(segments.size(), 0) {}
+  explicit Dealer(std::vector<std::vector<Segment>>& segments)
+      : segments_(segments), held_(segments.size(), 0) {}
 
   int64_t held(size_t rank) const { return held_[rank]; }
   int64_t most() const { return *std::max_element(held_.begin(), held_.end()); }
-  size_t emptiest() const { return static_cast<size_t>(std::min_element(held_.begin(), held_.end()) - held_.begin()); }
+  size_t emptiest() const {
+    return static_cast<size_t>(std::min_element(held_.begin(), held_.end()) - held_.begin());
+  }
 
-  /// Behind what the rank holds. A stretch that continues the rank's last one becomes part of it: fewer slices.
+  /// Behind what the rank holds. A stretch that continues the rank's last one becomes part of it:
+  /// fewer slices.
   void give(size_t rank, int64_t document, int64_t first, int64_t count, int64_t stride) {
     if (count <= 0) return;
     std::vector<Segment>& mine = segments_[rank];
-    if (!mine.empty() && mine.back().document == document && mine.back().first + mine.back().count * stride == first) {
+    if (!mine.empty() && mine.back().document == document &&
+        mine.back().first + mine.back().count * stride == first) {
       mine.back().count += count;
     } else {
       mine.push_back({document, first, count, stride, held_[rank]});
@@ -41,12 +46,14 @@ class Dealer {
 
 /// Rank r holds [r T, (r + 1) T) of the buffer, T = ceil(S / P), cut where a document ends.
 void deal_contiguous(std::span<const int64_t> offsets, size_t ranks, Dealer& dealer) {
-  const int64_t part = std::max<int64_t>(1, divide_up(offsets.back() - offsets.front(), static_cast<int64_t>(ranks)));
+  const int64_t part = std::max<int64_t>(
+      1, divide_up(offsets.back() - offsets.front(), static_cast<int64_t>(ranks)));
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     for (int64_t begin = offsets[d]; begin < offsets[d + 1];) {
       const int64_t rank = (begin - offsets.front()) / part;
       const int64_t end = std::min(offsets[d + 1], offsets.front() + (rank + 1) * part);
-      dealer.give(static_cast<size_t>(rank), static_cast<int64_t>(d), begin - offsets[d], end - begin, 1);
+      dealer.give(static_cast<size_t>(rank), static_cast<int64_t>(d), begin - offsets[d],
+                  end - begin, 1);
       begin = end;
     }
   }
@@ -59,18 +66,21 @@ void deal_striped(std::span<const int64_t> offsets, size_t ranks, Dealer& dealer
     const int64_t length = offsets[d + 1] - offsets[d];
     const int64_t owner = (offsets[d] - offsets.front()) % p;  // of the document's first token
     for (int64_t i = 0; i < std::min(p, length); ++i) {
-      dealer.give(static_cast<size_t>((owner + i) % p), static_cast<int64_t>(d), i, divide_up(length - i, p), p);
+      dealer.give(static_cast<size_t>((owner + i) % p), static_cast<int64_t>(d), i,
+                  divide_up(length - i, p), p);
     }
   }
 }
 
-/// Sizes of a document's 2P chunks. What does not divide goes, a token a time, to the ranks that hold least: each gets
-/// one before any gets two, alternately for its later and its earlier chunk.
-std::vector<int64_t> zigzag_chunks(int64_t length, size_t ranks, const Dealer& dealer, bool later_first) {
+/// Sizes of a document's 2P chunks. What does not divide goes, a token a time, to the ranks that
+/// hold least: each gets one before any gets two, alternately for its later and its earlier chunk.
+std::vector<int64_t> zigzag_chunks(int64_t length, size_t ranks, const Dealer& dealer,
+                                   bool later_first) {
   std::vector<int64_t> sizes(2 * ranks, length / static_cast<int64_t>(2 * ranks));
   std::vector<size_t> order(ranks);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return dealer.held(a) < dealer.held(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return dealer.held(a) < dealer.held(b); });
   const auto left = static_cast<size_t>(length % static_cast<int64_t>(2 * ranks));
   for (size_t i = 0; i < left; ++i) {
     const size_t rank = order[i % ranks];
@@ -80,8 +90,8 @@ std::vector<int64_t> zigzag_chunks(int64_t length, size_t ranks, const Dealer& d
   return sizes;
 }
 
-/// Rank r holds chunks r and 2P - 1 - r of each document; a document with fewer tokens than chunks goes whole to the rank
-/// that holds least.
+/// Rank r holds chunks r and 2P - 1 - r of each document; a document with fewer tokens than chunks
+/// goes whole to the rank that holds least.
 void deal_zigzag(std::span<const int64_t> offsets, size_t ranks, Dealer& dealer) {
   bool later_first = true;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
@@ -100,10 +110,11 @@ void deal_zigzag(std::span<const int64_t> offsets, size_t ranks, Dealer& dealer)
   }
 }
 
-/// The visible pairs of two segments of one document and stride. Key kf + j st is at or before query qf + i st iff
-/// j <= i + floor((qf - kf) / st). No pair: an empty slice.
+/// The visible pairs of two segments of one document and stride. Key kf + j st is at or before
+/// query qf + i st iff j <= i + floor((qf - kf) / st). No pair: an empty slice.
 AttentionSlice slice_between(const Segment& query, const Segment& key, Mask mask) {
-  AttentionSlice slice{query.local, query.local + query.count, key.local, key.local + key.count, Mask::full, 0};
+  AttentionSlice slice{
+      query.local, query.local + query.count, key.local, key.local + key.count, Mask::full, 0};
   if (mask == Mask::full) return slice;
   const int64_t diagonal = divide_down(query.first - key.first, query.stride);
   if (diagonal >= key.count - 1) return slice;
@@ -114,8 +125,11 @@ AttentionSlice slice_between(const Segment& query, const Segment& key, Mask mask
 }
 
 void check_offsets(std::span<const int64_t> offsets, int ranks, int64_t multiple) {
-  if (ranks >= 1 && multiple >= 1 && !offsets.empty() && std::is_sorted(offsets.begin(), offsets.end())) return;
-  throw UsageError(message("a sequence cannot be laid out", "offsets must ascend, ranks and multiple be positive",
+  if (ranks >= 1 && multiple >= 1 && !offsets.empty() &&
+      std::is_sorted(offsets.begin(), offsets.end()))
+    return;
+  throw UsageError(message("a sequence cannot be laid out",
+                           "offsets must ascend, ranks and multiple be positive",
                            "This is a defect of Ringbolt."));
 }
 
@@ -123,34 +137,47 @@ void check_offsets(std::span<const int64_t> offsets, int ranks, int64_t multiple
 
 std::string name_of(LayoutKind kind) {
   switch (kind) {
-    case LayoutKind::contiguous: return "contiguous";
-    case LayoutKind::zigzag: return "zigzag";
-    case LayoutKind::striped: return "striped";
+    case LayoutKind::contiguous:
+      return "contiguous";
+    case LayoutKind::zigzag:
+      return "zigzag";
+    case LayoutKind::striped:
+      return "striped";
   }
   return "?";
 }
 
-SequenceLayout::SequenceLayout(LayoutKind kind, std::span<const int64_t> offsets, int ranks, int64_t multiple)
+SequenceLayout::SequenceLayout(LayoutKind kind, std::span<const int64_t> offsets, int ranks,
+                               int64_t multiple)
     : kind_(kind), offsets_(offsets.begin(), offsets.end()) {
   check_offsets(offsets, ranks, multiple);
   const auto n = static_cast<size_t>(ranks);
   segments_.resize(n);
   Dealer dealer(segments_);
   switch (kind) {
-    case LayoutKind::contiguous: deal_contiguous(offsets, n, dealer); break;
-    case LayoutKind::zigzag: deal_zigzag(offsets, n, dealer); break;
-    case LayoutKind::striped: deal_striped(offsets, n, dealer); break;
+    case LayoutKind::contiguous:
+      deal_contiguous(offsets, n, dealer);
+      break;
+    case LayoutKind::zigzag:
+      deal_zigzag(offsets, n, dealer);
+      break;
+    case LayoutKind::striped:
+      deal_striped(offsets, n, dealer);
+      break;
   }
   tokens_per_rank_ = divide_up(dealer.most(), multiple) * multiple;
 }
 
-std::span<const Segment> SequenceLayout::segments(int rank) const { return segments_[static_cast<size_t>(rank)]; }
+std::span<const Segment> SequenceLayout::segments(int rank) const {
+  return segments_[static_cast<size_t>(rank)];
+}
 
 std::vector<int64_t> SequenceLayout::tokens(int rank) const {
   std::vector<int64_t> result(static_cast<size_t>(tokens_per_rank_), -1);
   for (const Segment& s : segments(rank)) {
     const int64_t begin = offsets_[static_cast<size_t>(s.document)] + s.first;
-    for (int64_t i = 0; i < s.count; ++i) result[static_cast<size_t>(s.local + i)] = begin + i * s.stride;
+    for (int64_t i = 0; i < s.count; ++i)
+      result[static_cast<size_t>(s.local + i)] = begin + i * s.stride;
   }
   return result;
 }
@@ -158,7 +185,8 @@ std::vector<int64_t> SequenceLayout::tokens(int rank) const {
 std::vector<int64_t> SequenceLayout::positions(int rank) const {
   std::vector<int64_t> result(static_cast<size_t>(tokens_per_rank_), 0);
   for (const Segment& s : segments(rank)) {
-    for (int64_t i = 0; i < s.count; ++i) result[static_cast<size_t>(s.local + i)] = s.first + i * s.stride;
+    for (int64_t i = 0; i < s.count; ++i)
+      result[static_cast<size_t>(s.local + i)] = s.first + i * s.stride;
   }
   return result;
 }
@@ -173,7 +201,8 @@ std::vector<AttentionSlice> SequenceLayout::slices(int query_rank, int key_rank,
     for (size_t k = first; k < keys.size() && keys[k].document == query.document; ++k) {
       if (!distances.is_causal()) {
         append_slices({query.local, query.count, query.first, query.stride},
-                      {keys[k].local, keys[k].count, keys[k].first, keys[k].stride}, distances, result);
+                      {keys[k].local, keys[k].count, keys[k].first, keys[k].stride}, distances,
+                      result);
         continue;
       }
       const AttentionSlice slice = slice_between(query, keys[k], mask);
@@ -185,7 +214,8 @@ std::vector<AttentionSlice> SequenceLayout::slices(int query_rank, int key_rank,
 
 int64_t SequenceLayout::pairs(int query_rank, Mask mask) const {
   int64_t total = 0;
-  for (int key_rank = 0; key_rank < ranks(); ++key_rank) total += attention_pairs(slices(query_rank, key_rank, mask));
+  for (int key_rank = 0; key_rank < ranks(); ++key_rank)
+    total += attention_pairs(slices(query_rank, key_rank, mask));
   return total;
 }
 

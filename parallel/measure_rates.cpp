@@ -36,8 +36,8 @@ class Exchange {
   Exchange(Communicator& ring, size_t bytes) : ring_(ring), sent_(bytes), received_(bytes) {}
   Request post() {
     const int size = ring_.size();
-    return ring_.send_receive(sent_, (ring_.rank() + 1) % size, received_, (ring_.rank() + size - 1) % size,
-                              Tag::ring_operand);
+    return ring_.send_receive(sent_, (ring_.rank() + 1) % size, received_,
+                              (ring_.rank() + size - 1) % size, Tag::ring_operand);
   }
 
  private:
@@ -48,9 +48,11 @@ class Exchange {
 /// Attention of n tokens over themselves: as much as takes 10 ms.
 class AttentionProbe {
  public:
-  AttentionProbe(Backend& backend, const AttentionJob& job) : backend_(backend), dim_(job.head_dim) {
+  AttentionProbe(Backend& backend, const AttentionJob& job)
+      : backend_(backend), dim_(job.head_dim) {
     kv_heads_ = std::min<int64_t>(job.kv_heads, 8);
-    heads_ = kv_heads_ * std::max<int64_t>(1, std::min<int64_t>(job.heads / job.kv_heads, 8 / kv_heads_));
+    heads_ = kv_heads_ *
+             std::max<int64_t>(1, std::min<int64_t>(job.heads / job.kv_heads, 8 / kv_heads_));
     for (int64_t n = 128;; n *= 2) {
       resize(n, job.dtype);
       forward();  // warm
@@ -64,7 +66,8 @@ class AttentionProbe {
     backend_.synchronize();
   }
   void backward() {
-    backend_.attention_backward(slices_, q_, k_, v_, q_, lse_, delta_, attention_scale(dim_), dq_, dk_, dv_);
+    backend_.attention_backward(slices_, q_, k_, v_, q_, lse_, delta_, attention_scale(dim_), dq_,
+                                dk_, dv_);
     backend_.synchronize();
   }
   /// Of D, pairs and heads: 4 of them forward, 10 backward.
@@ -98,7 +101,8 @@ class AttentionProbe {
 };
 
 /// The share of the shorter of exchange and attention that is saved by running both at once.
-double measure_overlap(Backend& backend, Communicator& ring, AttentionProbe& attention, const Link& link) {
+double measure_overlap(Backend& backend, Communicator& ring, AttentionProbe& attention,
+                       const Link& link) {
   ring.barrier();
   const double compute = median_seconds(3, [&] { attention.forward(); });
   // As long as the attention, within reason; the same on all ranks.

@@ -14,8 +14,8 @@ namespace {
 /// Sums whose gathered values are no larger than this are formed by all ranks from all values: one
 /// exchange instead of two.
 constexpr int64_t kGatherBytes = 64 << 10;
-/// What reduce_parts holds at most: two sets of one piece a rank.
-constexpr int64_t kReduceBytes = 4 << 20;
+/// What reduce_parts holds, two sets of one piece a rank: stays in the cache where ranks are few.
+constexpr int64_t kReduceBytes = 1 << 20;
 constexpr int64_t kLeastChunkBytes = 16 << 10;
 
 /// A collective's whole time is waiting: no computation hides it.

@@ -19,11 +19,16 @@ View values_of(View kv) { return kv.slice_columns(kv.dim(1) / 2, kv.dim(1)); }
 class QueryBlock {
  public:
   explicit QueryBlock(ConstView q)
-      : rows_({q.dim(0), q.dim(1)}), operand_(q.shape()), dtype_(q.dtype()),
-        statistic_bytes_(rows_.elements() * size_of(DType::f32)), operand_bytes_(q.bytes_needed()) {}
+      : rows_({q.dim(0), q.dim(1)}),
+        operand_(q.shape()),
+        dtype_(q.dtype()),
+        statistic_bytes_(rows_.elements() * size_of(DType::f32)),
+        operand_bytes_(q.bytes_needed()) {}
 
   /// In f32 elements; D is even, so bf16 operands fill them.
-  Shape shape() const { return {(2 * statistic_bytes_ + 2 * operand_bytes_) / size_of(DType::f32)}; }
+  Shape shape() const {
+    return {(2 * statistic_bytes_ + 2 * operand_bytes_) / size_of(DType::f32)};
+  }
 
   struct Parts {
     ConstView q, dout, lse, delta;
@@ -58,8 +63,8 @@ class QueryBlock {
 /// Two rings, one inside the other; a single ring is the inner one of an outer ring of one.
 class RingAttention final : public SequenceAttention {
  public:
-  RingAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout, AttentionSlice::Mask mask,
-                const AttentionChoice& choice, DistanceRange distances)
+  RingAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
+                AttentionSlice::Mask mask, const AttentionChoice& choice, DistanceRange distances)
       : backend_(backend),
         alone_(make_single_communicator()),
         outer_(choice.strategy == AttentionStrategy::double_ring ? mesh.outer() : *alone_),
@@ -68,7 +73,8 @@ class RingAttention final : public SequenceAttention {
     const int me = mesh.ring_rank();
     for (int other = 0; other < layout.ranks(); ++other) {
       by_keys_.push_back(layout.slices(me, other, mask, distances));
-      if (circulate_ == RingBackward::queries) by_queries_.push_back(layout.slices(other, me, mask, distances));
+      if (circulate_ == RingBackward::queries)
+        by_queries_.push_back(layout.slices(other, me, mask, distances));
     }
   }
 
@@ -84,8 +90,8 @@ class RingAttention final : public SequenceAttention {
     ring_visit(outer_, overlap, bytes_of(kv), outer_blocks, [&](int, int node, ConstBytes of_node) {
       ring_visit(inner_, overlap, of_node, inner_blocks, [&](int, int rank, ConstBytes bytes) {
         const ConstView block(bytes.data(), kv.dtype(), kv.shape());
-        backend_.attention_forward(slices(by_keys_, node, rank), q, keys_of(block), values_of(block),
-                                   attention_scale(q.dim(2)), result, lse);
+        backend_.attention_forward(slices(by_keys_, node, rank), q, keys_of(block),
+                                   values_of(block), attention_scale(q.dim(2)), result, lse);
       });
     });
     if (!direct) backend_.convert(result, out);
@@ -98,8 +104,9 @@ class RingAttention final : public SequenceAttention {
       backend_.fill_zero(dq);
       const auto share = [&](int node, int rank, ConstBytes bytes, View sum) {
         const ConstView block(bytes.data(), kv.dtype(), kv.shape());
-        backend_.attention_backward(slices(by_keys_, node, rank), q, keys_of(block), values_of(block), dout, lse, delta,
-                                    scale, dq, keys_of(sum), values_of(sum));
+        backend_.attention_backward(slices(by_keys_, node, rank), q, keys_of(block),
+                                    values_of(block), dout, lse, delta, scale, dq, keys_of(sum),
+                                    values_of(sum));
       };
       accumulate(kv, dkv, share);
     } else {
@@ -108,15 +115,17 @@ class RingAttention final : public SequenceAttention {
       const Tensor own = layout.pack(backend_, {q, dout, lse, delta});
       const auto share = [&](int node, int rank, ConstBytes bytes, View sum) {
         const QueryBlock::Parts block = layout.parts(bytes);
-        backend_.attention_backward(slices(by_queries_, node, rank), block.q, keys_of(kv), values_of(kv), block.dout,
-                                    block.lse, block.delta, scale, sum, keys_of(dkv), values_of(dkv));
+        backend_.attention_backward(slices(by_queries_, node, rank), block.q, keys_of(kv),
+                                    values_of(kv), block.dout, block.lse, block.delta, scale, sum,
+                                    keys_of(dkv), values_of(dkv));
       };
       accumulate(own, dq, share);
     }
   }
 
  private:
-  /// `sum` (f32) ends as the sum of what all ranks add to it in share(node, rank, block, sum) for this rank's `own`.
+  /// `sum` (f32) ends as the sum of what all ranks add to it in share(node, rank, block, sum) for
+  /// this rank's `own`.
   template <class Share>
   void accumulate(ConstView own, View sum, const Share& share) {
     Overlap overlap(backend_);
@@ -126,9 +135,11 @@ class RingAttention final : public SequenceAttention {
     SumBuffers inner_sums(backend_, inner_, sum.shape());
     ring_accumulate(outer_, overlap, backend_, bytes_of(own), outer_blocks, sum, outer_sums,
                     [&](int node, ConstBytes of_node, View node_sum) {
-      ring_accumulate(inner_, overlap, backend_, of_node, inner_blocks, node_sum, inner_sums,
-                      [&](int rank, ConstBytes block, View rank_sum) { share(node, rank, block, rank_sum); });
-    });
+                      ring_accumulate(inner_, overlap, backend_, of_node, inner_blocks, node_sum,
+                                      inner_sums, [&](int rank, ConstBytes block, View rank_sum) {
+                                        share(node, rank, block, rank_sum);
+                                      });
+                    });
   }
 
   SliceList slices(const std::vector<Slices>& of, int node, int rank) const {
@@ -146,8 +157,10 @@ class RingAttention final : public SequenceAttention {
 
 }  // namespace
 
-std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                       AttentionSlice::Mask mask, const AttentionChoice& choice,
+std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh,
+                                                       const SequenceLayout& layout,
+                                                       AttentionSlice::Mask mask,
+                                                       const AttentionChoice& choice,
                                                        DistanceRange distances) {
   return std::make_unique<RingAttention>(backend, mesh, layout, mask, choice, distances);
 }

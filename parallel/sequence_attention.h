@@ -1,6 +1,8 @@
-// Attention over all ring positions, for the heads that this rank has: what is left once heads are divided.
+// Attention over all ring positions, for the heads that this rank has: what is left once heads are
+// divided.
 //
-// T rows here are those of the rank's ring position; sums leave in f32, for whoever trades heads to round or to add.
+// T rows here are those of the rank's ring position; sums leave in f32, for whoever trades heads to
+// round or to add.
 #pragma once
 
 #include <memory>
@@ -16,21 +18,26 @@ class SequenceAttention {
  public:
   virtual ~SequenceAttention() = default;
 
-  /// q (T, H, D), kv (T, 2K, D), A, contiguous; out (T, H, D) A and lse (T, H) f32 are overwritten. Collective.
+  /// q (T, H, D), kv (T, 2K, D), A, contiguous; out (T, H, D) A and lse (T, H) f32 are overwritten.
+  /// Collective.
   virtual void forward(ConstView q, ConstView kv, View out, View lse) = 0;
-  /// dout (T, H, D) A; lse and delta (T, H) f32 of the merged output; dq (T, H, D) and dkv (T, 2K, D) f32, contiguous, are
-  /// overwritten. Collective.
-  virtual void backward(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta, View dq, View dkv) = 0;
+  /// dout (T, H, D) A; lse and delta (T, H) f32 of the merged output; dq (T, H, D) and dkv (T, 2K,
+  /// D) f32, contiguous, are overwritten. Collective.
+  virtual void backward(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta,
+                        View dq, View dkv) = 0;
 };
 
-/// k and v (in backward those, or the query side) travel around the ring. Running results are f32; a step holds two blocks,
-/// in backward three sums besides, whatever the number of ranks.
-std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                                                       AttentionSlice::Mask mask, const AttentionChoice& choice,
+/// k and v (in backward those, or the query side) travel around the ring. Running results are f32;
+/// a step holds two blocks, in backward three sums besides, whatever the number of ranks.
+std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh,
+                                                       const SequenceLayout& layout,
+                                                       AttentionSlice::Mask mask,
+                                                       const AttentionChoice& choice,
                                                        DistanceRange distances = {});
 
 /// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
-std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
+std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
+                                                           const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,
                                                            DistanceRange distances = {});
 

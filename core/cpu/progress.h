@@ -1,4 +1,5 @@
-// What an operation calls between its tiles, so that an exchange between ranks moves on while the kernel runs.
+// What an operation calls between its tiles, so that an exchange between ranks moves on while the
+// kernel runs.
 #pragma once
 
 #include <chrono>
@@ -6,12 +7,10 @@
 #include <functional>
 #include <utility>
 
-#include "core/cpu/parallel_for.h"
-
 namespace ringbolt::cpu {
 
-/// Calls a function at most every 100 us. What it throws must not leave a parallel loop: it is kept, ends the calls, and
-/// is thrown by finish().
+/// Calls a function at most every 100 us. What it throws must not leave a parallel loop: it is
+/// kept, ends the calls, and is thrown by finish().
 class Progress {
  public:
   void set(std::function<void()> function) {
@@ -19,18 +18,9 @@ class Progress {
     error_ = nullptr;
   }
 
-  /// Does something on the thread that called the operation alone; the others pass. About 30 ns where nothing is due.
-  void poll() noexcept {
-    if (!function_ || error_ || thread_index() != 0) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now < due_) return;
-    try {
-      function_();
-    } catch (...) {
-      error_ = std::current_exception();
-    }
-    due_ = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
-  }
+  /// Does something on the thread that called the operation alone; the others pass. About 30 ns
+  /// where nothing is due.
+  void poll() noexcept;
 
   /// After the parallel loop.
   void finish() {

@@ -246,7 +246,7 @@ void gathers_in_rank_order_and_in_place(Communicator& ranks) {
 void reduces_and_scatters_apart_and_in_place(Communicator& ranks) {
   const size_t p = static_cast<size_t>(ranks.size());
   const size_t mine = static_cast<size_t>(ranks.rank());
-  for (const size_t n : {size_t{0}, size_t{1}, size_t{13}, size_t{1021}, size_t{700'003} / p}) {
+  for (const size_t n : {size_t{0}, size_t{1}, size_t{13}, size_t{1021}, size_t{400'009} / p}) {
     const std::vector<float> values = noise(ranks.rank(), n * p);
     std::vector<float> expected(n);
     for (size_t r = 0; r < p; ++r) {
