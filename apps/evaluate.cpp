@@ -125,10 +125,11 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     const int64_t windows = window_count(protocol, data.tokens.tokens());
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
                       output);
-    results.push_back(evaluate_context(model.loaded.model(), *model.placement, protocol,
-                                       data.tokens.tokens(), read,
-                                       model.loaded.rotary(protocol.context_length),
-                                       [&](int64_t done, int64_t) { progress.update(done); }));
+    results.push_back(evaluate_context(
+        model.loaded.model(), *model.placement, protocol, data.tokens.tokens(), read,
+        map_positions(model.loaded.rotary(protocol.context_length), o.position_map,
+                      protocol.context_length, model.loaded.config()),
+        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
   }

@@ -41,6 +41,8 @@ for s in $factors; do
     evaluate "$method-$s" --rope-method "$method" --rope-factor "$s"
   done
 done
+evaluate grouped-positions --position-map grouped
+evaluate recurrent-positions --position-map recurrent
 window=$((trained / 2))
 evaluate self-extend --rope-method self-extend --rope-window "$window" --rope-group 32
 evaluate rerope --rope-method rerope --rope-window "$window"
