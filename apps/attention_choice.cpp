@@ -79,36 +79,44 @@ MachineRates measure(const MeshShape& mesh, Communicator& world, Backend& backen
 
 AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
                                    Communicator& world, Backend& backend, const ModelConfig& model,
-                                   DType dtype, int64_t tokens) {
-  AttentionDecision decision{mesh, stated_choice(options, mesh, model, dtype), ""};
+                                   const AttentionUse& use) {
+  AttentionDecision decision{mesh, stated_choice(options, mesh, model, use.dtype), ""};
   if (options.attention != AttentionWord::automatic || mesh.sequence() == 1) return decision;
-  const AttentionJob job{.tokens = tokens,
+  const AttentionJob job{.tokens = use.tokens,
                          .heads = model.num_attention_heads,
                          .kv_heads = model.num_key_value_heads,
                          .head_dim = model.head_dim,
-                         .dtype = dtype,
+                         .dtype = use.dtype,
                          .ranks = mesh.sequence()};
+  const auto seconds = [&](const AttentionCandidate& c) {
+    return use.purpose == StorePurpose::training ? c.seconds() : c.forward.seconds;
+  };
   AttentionPlan plan = plan_attention(job, measure(mesh, world, backend, job));
   std::erase_if(plan.candidates, [&](const AttentionCandidate& c) {
     return (options.head_ranks && *options.head_ranks != c.mesh.head) ||
            !can_travel(options.backward, c.choice.backward);
   });
   if (plan.candidates.empty()) return decision;
+  if (use.purpose == StorePurpose::inference) {
+    std::stable_sort(plan.candidates.begin(), plan.candidates.end(),
+                     [&](const auto& a, const auto& b) { return seconds(a) < seconds(b); });
+  }
   const AttentionCandidate stated =
       predict_attention(job, plan.rates, {1, mesh.outer, mesh.inner, mesh.head}, decision.choice);
   const AttentionCandidate& best = plan.best();
-  if (stated.seconds() <= kWorthASwitch * best.seconds()) {
-    const double percent = 100 * (stated.seconds() / best.seconds() - 1);
-    decision.reason = percent > 0 ? concat("attention by ", stated.str(), ": ", best.str(),
-                                           " would be ", fixed(percent, 1),
-                                           " % faster, which is within the measurement's error")
-                                  : plan.reason();
+  decision.reason = plan.reason();
+  if (seconds(stated) <= kWorthASwitch * seconds(best)) {
+    const double percent = 100 * (seconds(stated) / seconds(best) - 1);
+    if (percent > 0) {
+      decision.reason =
+          concat("attention by ", stated.str(), ": ", best.str(), " would be ", fixed(percent, 1),
+                 " % faster, which is within the measurement's error");
+    }
     return decision;
   }
   decision.mesh = best.mesh;
   decision.mesh.data = mesh.data;
   decision.choice = best.choice;
-  decision.reason = plan.reason();
   return decision;
 }
 

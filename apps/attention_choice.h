@@ -8,6 +8,7 @@
 #include "apps/mesh_options.h"
 #include "core/backend/backend.h"
 #include "core/model/config.h"
+#include "core/model/parameters.h"
 
 namespace ringbolt {
 
@@ -17,11 +18,17 @@ struct AttentionDecision {
   std::string reason;  ///< one line; empty where the options decided
 };
 
-/// `mesh` is what the options say of the ranks, `tokens` the length of a sequence. Collective; the
-/// same on all ranks.
+/// What the attention is for.
+struct AttentionUse {
+  StorePurpose purpose;  ///< inference has no backward to weigh
+  DType dtype;
+  int64_t tokens;  ///< of a sequence
+};
+
+/// `mesh` is what the options say of the ranks. Collective; the same on all ranks.
 AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
                                    Communicator& world, Backend& backend, const ModelConfig& model,
-                                   DType dtype, int64_t tokens);
+                                   const AttentionUse& use);
 
 /// "4 ranks (2 data x 2 sequence, zigzag, ring)".
 std::string describe(const MeshOptions& options, const AttentionDecision& decision);

@@ -92,7 +92,7 @@ struct RankedModel {
     const std::vector<int64_t> lengths = lengths_of(o, loaded.config());
     const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     decision = decide_attention(o.mesh, o.mesh.mesh(world.size(), loaded.config()), world, *backend,
-                                loaded.config(), o.model.dtype, longest);
+                                loaded.config(), {StorePurpose::inference, o.model.dtype, longest});
     mesh.emplace(world, decision.mesh);
     if (world.size() == 1) {
       placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {

@@ -92,6 +92,7 @@ int run_command(const std::string& name, const Arguments& arguments) {
   }
   const std::vector<std::string> names = [] {
     std::vector<std::string> all;
+    all.reserve(kCommands.size());
     for (const Command& command : kCommands) all.emplace_back(command.name);
     return all;
   }();

@@ -149,8 +149,8 @@ class OptionSet {
   Option& declare(const std::string& name, const std::string& value_name, const std::string& help,
                   OptionKind kind);
   OptionHandle declare_choice(const std::string& name, const std::vector<std::string>& words,
-                              const std::string& help, std::function<void(size_t)> choose,
-                              std::function<size_t()> chosen);
+                              const std::string& help, const std::function<void(size_t)>& choose,
+                              const std::function<size_t()>& chosen);
   Option& find(const std::string& name);
   const Option& find(const std::string& name) const;
   std::vector<std::string> names() const;
@@ -178,6 +178,7 @@ OptionHandle OptionSet::choice(const std::string& name, E& target,
                                std::vector<std::pair<std::string, E>> choices,
                                const std::string& help) {
   std::vector<std::string> words;
+  words.reserve(choices.size());
   for (const auto& [word, value] : choices) words.push_back(word);
   const auto choose = [&target, choices](size_t i) { target = choices[i].second; };
   const auto chosen = [&target, choices] {

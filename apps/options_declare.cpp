@@ -198,8 +198,9 @@ OptionHandle OptionSet::flag(const std::string& name, bool& target, const std::s
 
 OptionHandle OptionSet::declare_choice(const std::string& name,
                                        const std::vector<std::string>& words,
-                                       const std::string& help, std::function<void(size_t)> choose,
-                                       std::function<size_t()> chosen) {
+                                       const std::string& help,
+                                       const std::function<void(size_t)>& choose,
+                                       const std::function<size_t()>& chosen) {
   Option& option = declare(name, joined(words, "|"), help, OptionKind::text);
   option.assign = [words, choose](const Option& self, const Words& given) {
     const auto found = std::find(words.begin(), words.end(), only(given));

@@ -46,6 +46,7 @@ std::string Table::str() const {
   };
   add_line(header_);
   std::vector<std::string> rule;
+  rule.reserve(widths.size());
   for (size_t width : widths) rule.emplace_back(width, '-');
   add_line(rule);
   for (const auto& row : rows_) add_line(row);

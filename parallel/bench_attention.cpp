@@ -82,6 +82,7 @@ PassTiming time_pass(Backend& backend, Communicator& world, const Pass& pass, do
   const int repetitions = static_cast<int>(std::clamp(seconds / std::max(once, 1e-6), 3.0, 200.0));
   Traffic used;
   std::vector<double> times;
+  times.reserve(static_cast<size_t>(repetitions));
   for (int i = 0; i < repetitions; ++i) times.push_back(time_once(backend, world, pass, used));
   std::nth_element(times.begin(), times.begin() + repetitions / 2, times.end());
   return {times[static_cast<size_t>(repetitions / 2)],

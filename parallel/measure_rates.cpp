@@ -20,6 +20,7 @@ double seconds_of(const Body& body) {
 template <class Body>
 double median_seconds(int repeats, const Body& body) {
   std::vector<double> seconds;
+  seconds.reserve(static_cast<size_t>(repeats));
   for (int i = 0; i < repeats; ++i) seconds.push_back(seconds_of(body));
   std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());
   return seconds[static_cast<size_t>(repeats / 2)];

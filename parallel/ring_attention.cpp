@@ -143,7 +143,8 @@ class RingAttention final : public SequenceAttention {
   }
 
   SliceList slices(const std::vector<Slices>& of, int node, int rank) const {
-    return of[static_cast<size_t>(node * inner_.size() + rank)];
+    return of[static_cast<size_t>(node) * static_cast<size_t>(inner_.size()) +
+              static_cast<size_t>(rank)];
   }
 
   Backend& backend_;

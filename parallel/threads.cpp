@@ -282,9 +282,8 @@ void ThreadTransport::Pending::fail_where_hopeless(Clock::time_point now,
   } else {
     return;
   }
-  const CommError error(what);
-  hub().fail(transport_.rank_, std::make_exception_ptr(error));
-  throw error;
+  hub().fail(transport_.rank_, std::make_exception_ptr(CommError(what)));
+  throw CommError(what);
 }
 
 void ThreadTransport::Pending::wait() {

@@ -20,10 +20,11 @@
 
 #include "core/backend/attention_slice.h"
 #include "core/cpu/isa.h"
-#include "core/cpu/progress.h"
 #include "core/tensor/tensor.h"
 
 namespace ringbolt::cpu {
+
+class Progress;  // core/cpu/progress.h, which needs OpenMP
 
 /// Merges attention over the slices' keys into (out, lse); see Backend::attention_forward.
 /// q (T, H, D), k and v (Tk, K, D) of one dtype, f32 or bf16; out (T, H, D) f32 or bf16; lse (T, H)

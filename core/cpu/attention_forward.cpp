@@ -8,6 +8,7 @@
 #include "core/cpu/attention.h"
 #include "core/cpu/attention_work.h"
 #include "core/cpu/parallel_for.h"
+#include "core/cpu/progress.h"
 
 namespace ringbolt::cpu {
 namespace {

@@ -136,16 +136,17 @@ RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
   for (int i = 0; i < panels; ++i) {
     const int first = vectors * i / panels;
     const int last = vectors * (i + 1) / panels;
-    switch (last - first) {
-      case 1:
-        body.template operator()<1>(first);
-        break;
-      case 2:
+    const int width = last - first;
+    if (width == kTileVectors) {
+      body.template operator()<kTileVectors>(first);
+    } else if constexpr (kTileVectors > 2) {
+      if (width == 2) {
         body.template operator()<2>(first);
-        break;
-      default:
-        body.template operator()<kTileVectors>(first);
-        break;
+      } else {
+        body.template operator()<1>(first);
+      }
+    } else {
+      body.template operator()<1>(first);
     }
   }
 }

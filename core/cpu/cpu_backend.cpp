@@ -16,7 +16,8 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) : isa_(cpu::choose_isa()), kernels_(cpu::rowwise_kernels(isa_)) {
+  explicit CpuBackend(int threads)
+      : isa_(cpu::choose_isa()), kernels_(cpu::rowwise_kernels(isa_)), matmul_(isa_, allocator_) {
     if (threads > 0) cpu::set_threads(threads);
   }
 

@@ -23,12 +23,12 @@ float f32_loop(int64_t iterations) {
   Floats a = Floats{} + 0.999F;
   Floats b = Floats{} + 0.001F;
   for (int64_t i = 0; i < iterations; ++i) {
-    for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * a + b;
+    for (Floats& sum : sums) sum = sum * a + b;
     asm volatile("" : RINGBOLT_IN_REGISTER(a), RINGBOLT_IN_REGISTER(b));  // keeps the loop a loop
   }
   float total = 0;
-  for (int c = 0; c < kChains; ++c) {
-    for (int l = 0; l < kLanes; ++l) total += sums[c][l];
+  for (const Floats& sum : sums) {
+    for (int l = 0; l < kLanes; ++l) total += sum[l];
   }
   return total;
 }
@@ -40,14 +40,14 @@ float bf16_loop(int64_t iterations) {
   __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5F), _mm512_set1_ps(0.25F));
   __m512bh b = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.001F), _mm512_set1_ps(0.002F));
   for (int64_t i = 0; i < iterations; ++i) {
-    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_dpbf16_ps(sums[c], a, b);
+    for (__m512& sum : sums) sum = _mm512_dpbf16_ps(sum, a, b);
     asm volatile("" : RINGBOLT_IN_REGISTER(a), RINGBOLT_IN_REGISTER(b));
   }
   float lanes[kLanes];
   float total = 0;
-  for (int c = 0; c < kChains; ++c) {
-    _mm512_storeu_ps(lanes, sums[c]);
-    for (int l = 0; l < kLanes; ++l) total += lanes[l];
+  for (const __m512& sum : sums) {
+    _mm512_storeu_ps(lanes, sum);
+    for (float lane : lanes) total += lane;
   }
   return total;
 }

@@ -95,6 +95,25 @@ TEST_P(LinearOps, MatmulMatchesTheReferenceForEveryTransposeTypeAndStride) {
   }
 }
 
+// Products that a backend may cut into blocks and copy into an order of its own: more than one
+// block of rows, a depth and columns that do not fill the last panel, and rows of 4 KiB.
+TEST_P(LinearOps, MatmulOfLargeOperandsMatchesTheReference) {
+  const int64_t page = 4096 / size_of(dtype());
+  for (Transpose a : {Transpose::no, Transpose::yes}) {
+    for (Transpose b : {Transpose::no, Transpose::yes}) {
+      SCOPED_TRACE(testing::Message()
+                   << "a " << testing::PrintToString(a) << " b " << testing::PrintToString(b));
+      const How how{.transpose_a = a, .transpose_b = b, .c_dtype = dtype()};
+      check({512, 1037, 64}, how);
+      check({515, page, 64}, how);
+      check({530, 97, 130}, how);
+      check({530, 97, 130}, {.transpose_a = a, .transpose_b = b, .padding = 3});
+      check({530, 97, 130},
+            {.transpose_a = a, .transpose_b = b, .update = Update::accumulate, .bias = true});
+    }
+  }
+}
+
 TEST_P(LinearOps, MatmulAccumulatesAndAddsABias) {
   for (const Product& p : {Product{7, 13, 5}, Product{33, 65, 17}, Product{1, 40, 3}}) {
     for (DType c_dtype : {DType::f32, dtype()}) {
