@@ -81,9 +81,6 @@ void plot_reach(const std::string& path, const Law& law) {
   plot.series.push_back(curve(in.tune_length));
   plot.series.back().markers.push_back(
       {law.critical_base, concat("beta_0 ", format_rate(law.critical_base))});
-  PlotSeries here{"this model", {in.tune_base}, {law.reach.tokens}, {}};
-  here.markers.push_back({in.tune_base, concat("base ", format_real(in.tune_base))});
-  plot.series.push_back(here);
   if (in.tune_length != in.train_length) plot.series.push_back(curve(in.train_length));
   if (!law.wanted.empty()) {
     PlotSeries wanted{"base for a wanted length", {}, {}, {}};
@@ -93,6 +90,10 @@ void plot_reach(const std::string& path, const Law& law) {
     }
     plot.series.push_back(wanted);
   }
+  // Last, so that nothing covers it.
+  PlotSeries here{"this model", {in.tune_base}, {law.reach.tokens}, {}};
+  here.markers.push_back({in.tune_base, concat("base ", format_real(in.tune_base))});
+  plot.series.push_back(here);
   write_svg(path, plot);
 }
 
@@ -101,15 +102,21 @@ void plot_bound(const std::string& path, const Law& law) {
   Plot plot;
   plot.title = "Where the curve is below 0, similar tokens get less attention than others";
   plot.x_title = "distance m (tokens)";
-  plot.y_title = "B(m)";
+  plot.y_title = "lowest B(m) near the distance";
   const auto curve = [&](double base, const std::optional<int64_t>& negative) {
     PlotSeries series{concat("base ", format_real(base)), {}, {}, {}};
     const std::vector<double> frequencies = default_frequencies(in.head_dim, base);
     const double last =
         static_cast<double>(std::max(law.farthest_length, negative.value_or(0) * 2));
-    for (double m = 1; m <= last; m *= 1.12) {
-      series.x.push_back(std::floor(m));
-      series.y.push_back(similarity_bound(frequencies, static_cast<int64_t>(m)));
+    // A point is the lowest value up to the next one: single distances jump up and down.
+    double next = 1;
+    for (double m = 1; m <= last; m = next) {
+      next = std::max(m + 1, std::floor(m * 1.12));
+      double lowest = similarity_bound(frequencies, static_cast<int64_t>(m));
+      for (double k = m + 1; k < next; ++k)
+        lowest = std::min(lowest, similarity_bound(frequencies, static_cast<int64_t>(k)));
+      series.x.push_back(m);
+      series.y.push_back(lowest);
     }
     if (negative)
       series.markers.push_back(

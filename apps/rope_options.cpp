@@ -41,6 +41,16 @@ Json read_scaling(const std::string& given) {
   return file;
 }
 
+void apply_scaling(const std::string& given, ModelConfig& config) {
+  const bool is_file = given.find('{') == std::string::npos;
+  try {
+    read_rope(read_scaling(given), is_file ? given : "--rope-scaling", config);
+  } catch (const IoError& error) {
+    if (is_file) throw;
+    throw UsageError(error.what());  // what was typed, not a file
+  }
+}
+
 /// A method of its own begins without the numbers of the one before, but for L.
 void begin_method(ModelConfig& config, RopeMethod method) {
   RopeScaling scaling;
@@ -123,7 +133,7 @@ void RopeOptions::declare(OptionSet& options, const std::string& whose) {
 }
 
 void RopeOptions::apply(ModelConfig& config) const {
-  if (scaling) read_rope(read_scaling(*scaling), "--rope-scaling", config);
+  if (scaling) apply_scaling(*scaling, config);
   config.rope_theta = base.value_or(config.rope_theta);
   if (method) begin_method(config, *method);
   if (linear_factor)

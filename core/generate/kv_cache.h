@@ -13,7 +13,8 @@ namespace ringbolt {
 
 /// One (capacity, 2K, D) buffer a layer. It holds rotated keys, which is right for every method whose angles never
 /// change. Given `rotary`, it holds keys before rotation, takes q and kv before rotation, too, and turns all keys anew
-/// by the angles of the present length: for methods whose angles depend on it.
+/// by the angles of the present length: for methods whose angles depend on it. (What upper
+/// layers hold of early tokens was computed when the text was shorter; only recomputing the prompt would change that.)
 class KvCache final : public Attention {
  public:
   /// Room for `capacity` tokens; new tokens see those before them at these distances.

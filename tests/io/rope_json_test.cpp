@@ -114,7 +114,7 @@ TEST(RopeJson, GivesBackEveryMethod) {
     ModelConfig c = llama();
     RopeScaling& s = c.rope_scaling;
     s.method = rope_method(name);
-    if (s.method != RopeMethod::none) s.factor = 2.5;
+    if (s.method != RopeMethod::none) s.factor = 3;
     s.original_length = 1024;
     s.attention_factor = 1.125;
     s.beta_fast = 30;
