@@ -106,16 +106,15 @@ void plot_bound(const std::string& path, const Law& law) {
   const auto curve = [&](double base, const std::optional<int64_t>& negative) {
     PlotSeries series{concat("base ", format_real(base)), {}, {}, {}};
     const std::vector<double> frequencies = default_frequencies(in.head_dim, base);
-    const double last =
-        static_cast<double>(std::max(law.farthest_length, negative.value_or(0) * 2));
+    const int64_t last = std::max(law.farthest_length, negative.value_or(0) * 2);
     // A point is the lowest value up to the next one: single distances jump up and down.
-    double next = 1;
-    for (double m = 1; m <= last; m = next) {
-      next = std::max(m + 1, std::floor(m * 1.12));
-      double lowest = similarity_bound(frequencies, static_cast<int64_t>(m));
-      for (double k = m + 1; k < next; ++k)
-        lowest = std::min(lowest, similarity_bound(frequencies, static_cast<int64_t>(k)));
-      series.x.push_back(m);
+    int64_t next = 1;
+    for (int64_t m = 1; m <= last; m = next) {
+      next = m + std::max<int64_t>(1, m / 8);
+      double lowest = similarity_bound(frequencies, m);
+      for (int64_t k = m + 1; k < next; ++k)
+        lowest = std::min(lowest, similarity_bound(frequencies, k));
+      series.x.push_back(static_cast<double>(m));
       series.y.push_back(lowest);
     }
     if (negative)
