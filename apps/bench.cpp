@@ -16,13 +16,13 @@
 #include "core/cpu/peak.h"
 #include "io/table.h"
 #include "parallel/launch.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
 namespace {
 
-enum class What { all, matmul, attention, step, ring };
+enum class What { all, matmul, attention, step, rotary, ring };
 enum class Dtypes { f32, bf16, both };
 
 struct BenchOptions {
@@ -44,13 +44,16 @@ struct BenchOptions {
 
   void declare(OptionSet& options) {
     options.group("What");
-    options.choice<What>("what", what,
-                         {{"all", What::all},
-                          {"matmul", What::matmul},
-                          {"attention", What::attention},
-                          {"step", What::step},
-                          {"ring", What::ring}},
-                         "Which workloads; all is those of one rank, ring is attention over ranks");
+    options.choice<What>(
+        "what", what,
+        {{"all", What::all},
+         {"matmul", What::matmul},
+         {"attention", What::attention},
+         {"step", What::step},
+         {"rotary", What::rotary},
+         {"ring", What::ring}},
+        "Which workloads; all is those of one rank, rotary the table of a million positions, "
+        "ring attention over ranks");
     options.choice<Dtypes>(
         "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
         "Types of inputs; bf16 is left out on a machine without such instructions");
@@ -94,7 +97,7 @@ struct BenchOptions {
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
   }
 
-  bool wants(What one) const { return what == What::all || what == one; }
+  bool wants(What one) const { return what == one || (what == What::all && one != What::rotary); }
   bool on_ranks() const { return what == What::ring; }
 };
 
@@ -124,8 +127,12 @@ class Report {
                         .set("peak_share", r.peak_share()));
     return rows_.back();
   }
+  void add_row(Json row) { rows_.push_back(std::move(row)); }
   void note(const std::string& line) { notes_ += line + "\n"; }
-  std::string text() const { return table_.str() + (notes_.empty() ? "" : "\n" + notes_); }
+  std::string text() const {
+    if (table_.rows() == 0) return notes_;
+    return table_.str() + (notes_.empty() ? "" : "\n" + notes_);
+  }
   Json json() const { return Json(rows_); }
 
  private:
@@ -159,8 +166,9 @@ ModelConfig step_config(const BenchOptions& o) {
 void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
                 Report& report) {
   const ModelConfig config = step_config(o);
+  const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
-    return make_rotary_table(backend, frequencies_of(config), positions);
+    return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
       bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
@@ -177,11 +185,43 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                      " GFLOP/s"));
 }
 
+/// The rotary table of a million positions, beside what one layer's forward costs at least there.
+void bench_rotary(const BenchOptions& o, Backend& backend, const PeakMeasure& peak,
+                  Report& report) {
+  constexpr int64_t kPositions = int64_t{1} << 20;
+  const ModelConfig config = model_shape("llama2-7b");
+  const RotaryMethod method(config);
+  const std::vector<int64_t> positions = sequence_positions(kPositions);
+  const Timing timing = time_repeatedly(
+      [&] { static_cast<void>(make_rotary_table(backend, method, positions)); }, o.seconds);
+  ModelConfig layer = config;
+  layer.num_hidden_layers = 1;
+  ModelConfig none = config;
+  none.num_hidden_layers = 0;
+  const auto weights = static_cast<double>(layer.parameter_count() - none.parameter_count());
+  const auto n = static_cast<double>(kPositions);
+  const double flops =
+      2 * weights * n + 2 * n * (n + 1) * static_cast<double>(config.query_width());
+  const double seconds = flops / peak(DType::f32);
+  report.note(concat(
+      "rotary table, ", format_grouped(kPositions), " positions of ", config.head_dim / 2,
+      " pairs: ", format_duration(timing.median_seconds),
+      "; one layer of llama2-7b forward there takes ", format_duration(seconds),
+      " at this machine's f32 peak: ", fixed(100 * timing.median_seconds / seconds, 4), "%"));
+  report.add_row(Json::object()
+                     .set("name", "rotary table")
+                     .set("positions", kPositions)
+                     .set("median_seconds", timing.median_seconds)
+                     .set("layer_forward_flops", flops)
+                     .set("layer_forward_seconds_at_peak", seconds));
+}
+
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   const PeakMeasure peak = [](DType dtype) {
     const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
     return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
   };
+  if (o.what == What::rotary) return bench_rotary(o, backend, peak, report);
   const std::vector<DType> dtypes = dtypes_of(o);
   const auto attention_cases =
       static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());

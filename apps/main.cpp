@@ -43,6 +43,8 @@ constexpr std::array kCommands{
     Command{"evaluate", "loss, perplexity and accuracy over context lengths",
             ringbolt::run_evaluate, Ranks::all},
     Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
+    Command{"rope", "how far a rotary base reaches, and what a method does", ringbolt::run_rope,
+            Ranks::one},
     Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::all},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info,
             Ranks::first},

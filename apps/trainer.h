@@ -21,6 +21,7 @@
 #include "core/train/training_step.h"
 #include "io/metrics.h"
 #include "parallel/mesh.h"
+#include "rope/method.h"
 
 namespace ringbolt {
 
@@ -72,8 +73,8 @@ class Trainer {
   Mesh mesh_;
   std::unique_ptr<ParameterStore> parameters_;
   Transformer model_;
+  RotaryMethod method_;
   std::unique_ptr<Placement> placement_;
-  std::vector<double> frequencies_;
   RotaryTables rotary_;
   TrainingStep step_;
   StepMeter meter_;
