@@ -17,13 +17,13 @@
 #include "core/cpu/peak.h"
 #include "io/table.h"
 #include "parallel/launch.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
 namespace {
 
-enum class What { all, matmul, attention, rowwise, step, ring };
+enum class What { all, matmul, attention, rowwise, step, rotary, ring };
 enum class Dtypes { f32, bf16, both };
 
 struct BenchOptions {
@@ -45,14 +45,16 @@ struct BenchOptions {
 
   void declare(OptionSet& options) {
     options.group("What");
-    options.choice<What>("what", what,
-                         {{"all", What::all},
-                          {"matmul", What::matmul},
-                          {"attention", What::attention},
-                          {"rowwise", What::rowwise},
-                          {"step", What::step},
-                          {"ring", What::ring}},
-                         "Which workloads; all is those of one rank, ring is attention over ranks");
+    options.choice<What>(
+        "what", what,
+        {{"all", What::all},
+         {"matmul", What::matmul},
+         {"attention", What::attention},
+         {"step", What::step},
+         {"rotary", What::rotary},
+         {"ring", What::ring}},
+        "Which workloads; all is those of one rank, rotary the table of a million positions, "
+        "ring attention over ranks");
     options.choice<Dtypes>(
         "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
         "Types of inputs; bf16 is left out on a machine without such instructions");
@@ -99,7 +101,7 @@ struct BenchOptions {
   bool wants(What one) const {
     // A CPU's caches blur these; there they are asked for by name.
     if (one == What::rowwise && device.device == Device::cpu) return what == one;
-    return what == What::all || what == one;
+    return what == one || (what == What::all && one != What::rotary);
   }
   bool on_ranks() const { return what == What::ring; }
 };
@@ -147,9 +149,13 @@ class Report {
                         .set("copy_share", r.copy_share()));
     has_memory_ = true;
   }
+  void add_row(Json row) { rows_.push_back(std::move(row)); }
   void note(const std::string& line) { notes_ += line + "\n"; }
   std::string text() const {
-    return table_.str() + (has_memory_ ? "\n" + memory_table_.str() : "") + (notes_.empty() ? "" : "\n" + notes_);
+    std::string tables = table_.rows() == 0 ? "" : table_.str();
+    if (has_memory_) tables += (tables.empty() ? "" : "\n") + memory_table_.str();
+    if (tables.empty()) return notes_;
+    return tables + (notes_.empty() ? "" : "\n" + notes_);
   }
   Json json() const { return Json(rows_); }
 
@@ -186,8 +192,9 @@ ModelConfig step_config(const BenchOptions& o) {
 void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
                 Report& report) {
   const ModelConfig config = step_config(o);
+  const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
-    return make_rotary_table(backend, frequencies_of(config), positions);
+    return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
       bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
@@ -212,12 +219,44 @@ void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& 
   for (const RowwiseResult& r : bench_rowwise(backend, shape, dtype, o.seconds)) report.add(r);
 }
 
+/// The rotary table of a million positions, beside what one layer's forward costs at least there.
+void bench_rotary(const BenchOptions& o, Backend& backend, const PeakMeasure& peak,
+                  Report& report) {
+  constexpr int64_t kPositions = int64_t{1} << 20;
+  const ModelConfig config = model_shape("llama2-7b");
+  const RotaryMethod method(config);
+  const std::vector<int64_t> positions = sequence_positions(kPositions);
+  const Timing timing = time_repeatedly(
+      [&] { static_cast<void>(make_rotary_table(backend, method, positions)); }, o.seconds);
+  ModelConfig layer = config;
+  layer.num_hidden_layers = 1;
+  ModelConfig none = config;
+  none.num_hidden_layers = 0;
+  const auto weights = static_cast<double>(layer.parameter_count() - none.parameter_count());
+  const auto n = static_cast<double>(kPositions);
+  const double flops =
+      2 * weights * n + 2 * n * (n + 1) * static_cast<double>(config.query_width());
+  const double seconds = flops / peak(DType::f32);
+  report.note(concat(
+      "rotary table, ", format_grouped(kPositions), " positions of ", config.head_dim / 2,
+      " pairs: ", format_duration(timing.median_seconds),
+      "; one layer of llama2-7b forward there takes ", format_duration(seconds),
+      " at this machine's f32 peak: ", fixed(100 * timing.median_seconds / seconds, 4), "%"));
+  report.add_row(Json::object()
+                     .set("name", "rotary table")
+                     .set("positions", kPositions)
+                     .set("median_seconds", timing.median_seconds)
+                     .set("layer_forward_flops", flops)
+                     .set("layer_forward_seconds_at_peak", seconds));
+}
+
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   const PeakMeasure peak = [&](DType dtype) {
     if (o.device.device == Device::cuda) return matmul_peak(backend, dtype, 0.2);
     const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
     return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
   };
+  if (o.what == What::rotary) return bench_rotary(o, backend, peak, report);
   const std::vector<DType> dtypes = dtypes_of(o);
   const auto attention_cases =
       static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());

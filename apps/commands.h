@@ -11,6 +11,7 @@ int run_train(const Arguments& arguments);
 int run_evaluate(const Arguments& arguments);
 int run_generate(const Arguments& arguments);
 int run_plan(const Arguments& arguments);
+int run_rope(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 int run_info(const Arguments& arguments);
 

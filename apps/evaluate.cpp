@@ -24,6 +24,7 @@
 #include "parallel/mesh.h"
 #include "parallel/placement.h"
 #include "rope/scaling_laws.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -94,9 +95,14 @@ struct RankedModel {
                                 loaded.config(), {StorePurpose::inference, o.model.dtype, longest});
     mesh.emplace(world, decision.mesh);
     if (world.size() == 1) {
-      placement = std::make_unique<WholePlacement>(*backend);
+      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
+        return std::make_unique<WholePlacement>(*backend, distances);
+      });
     } else {
-      placement = std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice);
+      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
+        return std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice,
+                                               distances);
+      });
     }
   }
 
@@ -119,9 +125,11 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     const int64_t windows = window_count(protocol, data.tokens.tokens());
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
                       output);
-    results.push_back(evaluate_context(model.loaded.model(), *model.placement, protocol,
-                                       data.tokens.tokens(), read, model.loaded.rotary(),
-                                       [&](int64_t done, int64_t) { progress.update(done); }));
+    results.push_back(evaluate_context(
+        model.loaded.model(), *model.placement, protocol, data.tokens.tokens(), read,
+        map_positions(model.loaded.rotary(protocol.context_length), o.position_map,
+                      protocol.context_length, model.loaded.config()),
+        [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
   }
@@ -228,8 +236,8 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
   const LoadedModel& loaded = model.loaded;
   const PredictedReach reach = reach_of(o, loaded);
   if (!json_is_output(o.out.json)) {
-    std::cout << loaded.description() << " on " << data.description << "\nrotary base "
-              << format_real(loaded.config().rope_theta) << ", tuned at "
+    std::cout << loaded.description() << " on " << data.description << "\nrotary "
+              << rope_description(loaded.config()) << ", tuned at "
               << loaded.stored_config().max_position_embeddings << " tokens: predicted reach "
               << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n";

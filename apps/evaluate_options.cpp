@@ -25,6 +25,7 @@ void declare_reach(OptionSet& options, EvaluateOptions& e) {
 
 void EvaluateOptions::declare(OptionSet& options) {
   model.declare(options);
+  declare_untuned_map(options, position_map);
   options.group("Text");
   options.add("text", "FILE", text, "A text file, encoded as one document; - is standard input");
   options.add("tokens", "FILE", tokens, "Or a token file, made by ringbolt tokenize");

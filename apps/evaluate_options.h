@@ -9,11 +9,13 @@
 #include "apps/mesh_options.h"
 #include "apps/model_options.h"
 #include "apps/options.h"
+#include "apps/position_options.h"
 
 namespace ringbolt {
 
 struct EvaluateOptions {
   ModelOptions model;
+  UntunedMap position_map = UntunedMap::none;
   std::optional<std::string> tokenizer;
   std::optional<std::string> text;
   std::optional<std::string> tokens;

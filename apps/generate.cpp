@@ -128,7 +128,7 @@ int run_generate(const Arguments& arguments) {
                      loaded.config());
   const std::vector<int32_t> prompt = prompt_ids(o, *tokenizer);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  Generator generator(*backend, loaded.model(), o.model.dtype, loaded.rotary(),
+  Generator generator(*backend, loaded.model(), o.model.dtype, loaded.growing_rotation(),
                       prompt_tokens + o.max_tokens);
 
   TextStream stream(*tokenizer, !json_is_output(o.out.json));

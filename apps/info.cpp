@@ -9,6 +9,7 @@
 #include "apps/commands.h"
 #include "apps/common_options.h"
 #include "apps/results.h"
+#include "apps/rope_options.h"
 #include "core/base/build_info.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
@@ -101,12 +102,8 @@ void describe_model(Facts& facts, const ModelConfig& model) {
                    model.tie_word_embeddings ? ", head tied to the embedding" : ""));
   facts.add_count("context length", model.max_position_embeddings);
   const bool halves = model.rotary_pairing == RotaryPairing::half_split;
-  facts.add(
-      "rotary base", model.rope_theta,
-      concat(format_real(model.rope_theta), halves ? ", half-split pairs" : ", interleaved pairs",
-             model.rope_linear_factor == 1
-                 ? ""
-                 : ", positions divided by " + format_real(model.rope_linear_factor)));
+  facts.add("rotary base", model.rope_theta,
+            concat(rope_description(model), halves ? ", half-split pairs" : ", interleaved pairs"));
   facts.add_hidden("model", to_json(model));
 }
 

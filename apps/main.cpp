@@ -44,6 +44,8 @@ constexpr std::array kCommands{
             ringbolt::run_evaluate, Ranks::all},
     Command{"generate", "continue a prompt", ringbolt::run_generate, Ranks::one},
     Command{"plan", "show what a training run needs in memory", ringbolt::run_plan, Ranks::first},
+    Command{"rope", "how far a rotary base reaches, and what a method does", ringbolt::run_rope,
+            Ranks::one},
     Command{"bench", "measure this machine against its peak", ringbolt::run_bench, Ranks::all},
     Command{"info", "show the build, the devices, or what a file holds", ringbolt::run_info,
             Ranks::first},

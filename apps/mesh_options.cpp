@@ -41,10 +41,10 @@ void MeshOptions::declare(OptionSet& options, StorePurpose purpose) {
       "How a sequence is dealt to ranks; contiguous leaves causal work uneven");
   options.choice<AttentionWord>(
       "attention", attention,
-      {{"auto", AttentionWord::automatic},
-       {"ring", AttentionWord::ring},
+      {{"ring", AttentionWord::ring},
        {"double-ring", AttentionWord::double_ring},
-       {"all-gather", AttentionWord::all_gather}},
+       {"all-gather", AttentionWord::all_gather},
+       {"auto", AttentionWord::automatic}},
       "How keys and values reach all ranks of a sequence; auto measures the ranks, takes what the "
       "cost model says (head ranks included), and says why");
   if (purpose == StorePurpose::training) {

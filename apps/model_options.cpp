@@ -1,8 +1,8 @@
 #include "apps/model_options.h"
 
 #include "core/base/error.h"
-#include "rope/frequencies.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -14,21 +14,6 @@ ModelConfig with_rope(ModelConfig config, const RopeOptions& rope) {
 }
 
 }  // namespace
-
-void RopeOptions::declare(OptionSet& options) {
-  options.add("rope-base", "B", base, "Rotary base (theta), for example 1e6")
-      .above(1)
-      .by_default("the checkpoint's");
-  options
-      .add("rope-linear-factor", "F", linear_factor, "Positions are divided by it (linear scaling)")
-      .at_least(1)
-      .by_default("the checkpoint's");
-}
-
-void RopeOptions::apply(ModelConfig& config) const {
-  config.rope_theta = base.value_or(config.rope_theta);
-  config.rope_linear_factor = linear_factor.value_or(config.rope_linear_factor);
-}
 
 void ModelOptions::declare(OptionSet& options) {
   options.group("Model");
@@ -46,18 +31,23 @@ LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options)
       source_(open_weights(options.checkpoint)),
       parameters_(backend, with_rope(source_->config(), options.rope), options.dtype,
                   StorePurpose::inference),
+      method_(parameters_.config()),
       model_(backend, parameters_) {
-  frequencies_ = frequencies_of(config());
   load_weights(backend, parameters_,
                [this](const std::string& name, int64_t first, std::span<float> values) {
                  source_->read(name, first, values);
                });
 }
 
-RotaryTables LoadedModel::rotary() const {
-  return [this](std::span<const int64_t> positions) {
-    return make_rotary_table(backend_, frequencies_, positions);
-  };
+RotaryTables LoadedModel::rotary(int64_t length) const {
+  return rotary_tables(backend_, method_, length);
+}
+
+GrowingRotation LoadedModel::growing_rotation() const {
+  GrowingRotation rotation{rotary(), method_.depends_on_length(), std::nullopt};
+  if (is_two_part(config().rope_scaling.method))
+    rotation.two_part = two_part_rotation(backend_, method_);
+  return rotation;
 }
 
 void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model) {

@@ -8,23 +8,17 @@
 #include <vector>
 
 #include "apps/options.h"
+#include "apps/rope_options.h"
 #include "core/backend/backend.h"
 #include "core/evaluate/context_loss.h"
+#include "core/generate/generator.h"
 #include "core/model/parameters.h"
 #include "core/model/transformer.h"
 #include "io/tokenizer.h"
 #include "io/weights.h"
+#include "rope/method.h"
 
 namespace ringbolt {
-
-/// --rope-base and --rope-linear-factor; what is not given is the checkpoint's.
-struct RopeOptions {
-  std::optional<double> base;
-  std::optional<double> linear_factor;
-
-  void declare(OptionSet& options);
-  void apply(ModelConfig& config) const;
-};
 
 /// --checkpoint, --dtype and the rotary options: a trained model that computes, but does not learn.
 struct ModelOptions {
@@ -48,14 +42,18 @@ class LoadedModel {
   /// As the checkpoint has it, before the rotary options.
   const ModelConfig& stored_config() const { return source_->config(); }
   DType dtype() const { return parameters_.dtype(); }
-  RotaryTables rotary() const;
+  const RotaryMethod& rotary_method() const { return method_; }
+  /// Tables for sequences of `length` tokens; 0 takes the largest position of each table.
+  RotaryTables rotary(int64_t length = 0) const;
+  /// For a text that grows, whose length is that of each table.
+  GrowingRotation growing_rotation() const;
   std::string description() const { return source_->description(); }
 
  private:
   Backend& backend_;
   std::unique_ptr<WeightSource> source_;
-  std::vector<double> frequencies_;
   ResidentParameters parameters_;
+  RotaryMethod method_;
   Transformer model_;
 };
 

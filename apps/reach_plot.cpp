@@ -4,17 +4,18 @@
 #include <vector>
 
 #include "apps/results.h"
+#include "apps/rope_options.h"
 #include "core/base/error.h"
-#include "core/base/quantity.h"
+#include "io/model_json.h"
 #include "io/svg_plot.h"
 #include "io/table.h"
 
 namespace ringbolt {
 namespace {
 
-/// What tells a result from the others: the rotary base of its model.
+/// What tells a result from the others: the rotary method of its model.
 std::string name_of_result(const Json& result) {
-  return concat("base ", format_real(result.at("model").at("rope_theta").as_real()));
+  return rope_description(model_from_json(result.at("model"), "a result"));
 }
 
 PlotSeries series_of(const Json& result) {

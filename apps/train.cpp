@@ -22,10 +22,12 @@ namespace fs = std::filesystem;
 
 /// A resumed run goes on only as it began: these would change what it has computed so far.
 void require_same_run(const OptionSet& options, const RunFolder& run) {
-  const std::vector<std::string> changed = options.changed_since(
-      run.options_file(), {"checkpoint", "model", "documents", "context-length", "rope-base",
-                           "rope-linear-factor", "rotary-pairing", "beta1", "beta2", "epsilon",
-                           "clip-norm", "weight-decay", "seed", "dtype"});
+  std::vector<std::string> fixed_options = rope_option_names();
+  for (const char* name : {"checkpoint", "model", "documents", "context-length", "position-map",
+                           "position-reach", "rotary-pairing", "beta1", "beta2", "epsilon",
+                           "clip-norm", "weight-decay", "seed", "dtype"})
+    fixed_options.emplace_back(name);
+  const std::vector<std::string> changed = options.changed_since(run.options_file(), fixed_options);
   if (changed.empty()) return;
   throw UsageError(message(concat("--", changed.front(), " differs from the run in ", run.path()),
                            "a resumed run goes on as it began",

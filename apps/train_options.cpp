@@ -23,14 +23,6 @@ void declare_model(OptionSet& options, TrainOptions& t) {
   options.add("context-length", "N", t.context_length, "Tokens of a training sequence")
       .at_least(1)
       .by_default("the model's");
-  options.add("rope-base", "B", t.rope_base, "Rotary base (theta), for example 1e6")
-      .above(1)
-      .by_default("the model's");
-  options
-      .add("rope-linear-factor", "F", t.rope_linear_factor,
-           "Positions are divided by it (linear scaling)")
-      .at_least(1)
-      .by_default("the model's");
   options
       .choice<std::optional<RotaryPairing>>(
           "rotary-pairing", t.rotary_pairing,
@@ -109,6 +101,8 @@ void declare_run(OptionSet& options, TrainOptions& t) {
 
 void TrainOptions::declare(OptionSet& options) {
   declare_model(options, *this);
+  rope.declare(options, "the model's");
+  positions.declare(options);
   declare_optimizer(options, *this);
   declare_run(options, *this);
   mesh.declare(options, StorePurpose::training);

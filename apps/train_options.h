@@ -7,6 +7,8 @@
 #include "apps/common_options.h"
 #include "apps/mesh_options.h"
 #include "apps/options.h"
+#include "apps/position_options.h"
+#include "apps/rope_options.h"
 #include "core/model/block.h"
 #include "core/train/schedule.h"
 
@@ -23,8 +25,8 @@ struct TrainOptions {
   Documents documents = Documents::joined;
 
   std::optional<int64_t> context_length;
-  std::optional<double> rope_base;
-  std::optional<double> rope_linear_factor;
+  RopeOptions rope;
+  PositionOptions positions;
   std::optional<RotaryPairing> rotary_pairing;
 
   int64_t steps = 0;

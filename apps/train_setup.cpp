@@ -33,11 +33,11 @@ Origin find_origin(const TrainOptions& o, const RunFolder& run) {
     origin.config = model_shape(*o.model);
     origin.config.rotary_pairing = o.rotary_pairing.value_or(RotaryPairing::half_split);
   }
+  // The original length of a rotary method is a trained model's, and a new one's own.
+  if (o.checkpoint) o.rope.apply(origin.config);
   origin.config.max_position_embeddings =
       o.context_length.value_or(origin.config.max_position_embeddings);
-  origin.config.rope_theta = o.rope_base.value_or(origin.config.rope_theta);
-  origin.config.rope_linear_factor =
-      o.rope_linear_factor.value_or(origin.config.rope_linear_factor);
+  if (o.model) o.rope.apply(origin.config);
   validate(origin.config);
   if (o.model) origin.pretraining = pretraining_of(origin.config);
   return origin;
@@ -78,6 +78,18 @@ void require_same_sequences(const Origin& origin, const TrainingRecipe& recipe) 
                   : concat("Choose --sequence-ranks so that the data ranks divide ", before, ".")));
 }
 
+void require_mappable(const TrainOptions& o, const ModelConfig& config) {
+  if (o.positions.map == PositionMap::none) return;
+  const bool two_part = is_two_part(config.rope_scaling.method);
+  if (!two_part && o.documents == Documents::joined) return;
+  throw UsageError(
+      message(concat("--position-map does not go with ",
+                     two_part ? name_of(config.rope_scaling.method) : "--documents separate"),
+              two_part ? "that method has positions of its own for far tokens"
+                       : "positions begin anew in each document",
+              "Leave one of them out."));
+}
+
 TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
   TokenDataset data = TokenDataset::open(path);
   require_vocabulary(path, data.vocab_size(), config);
@@ -103,11 +115,13 @@ EvaluationProtocol validation_protocol(const TrainOptions& o, const TrainingReci
 
 TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int world) {
   Origin origin = find_origin(o, run);
+  require_mappable(o, origin.config);
   const MeshShape mesh = o.mesh.mesh(world, origin.config);
   const TrainingRecipe recipe = recipe_of(o, origin.config, mesh.data);
   require_same_sequences(origin, recipe);
   TokenDataset data = open_tokens(o.tokens, origin.config);
   static_cast<void>(SequenceOrder(data.tokens(), recipe.context_length, recipe.seed));
+  static_cast<void>(o.positions.positions(recipe, data));
   std::optional<TokenDataset> validation;
   if (o.validation_tokens) {
     validation = open_tokens(*o.validation_tokens, origin.config);

@@ -15,8 +15,8 @@
 #include "io/table.h"
 #include "parallel/placement.h"
 #include "parallel/sharded_parameters.h"
-#include "rope/frequencies.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -42,9 +42,13 @@ std::unique_ptr<ParameterStore> make_parameters(const TrainOptions& o, Backend& 
 }
 
 std::unique_ptr<Placement> make_placement(const TrainOptions& o, Backend& backend, Mesh& mesh,
-                                          const AttentionChoice& choice) {
-  if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(backend);
-  return std::make_unique<MeshPlacement>(backend, mesh, o.mesh.layout, choice);
+                                          const AttentionChoice& choice,
+                                          const RotaryMethod& method) {
+  return place_for_method(
+      backend, method, [&](DistanceRange distances) -> std::unique_ptr<Placement> {
+        if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(backend, distances);
+        return std::make_unique<MeshPlacement>(backend, mesh, o.mesh.layout, choice, distances);
+      });
 }
 
 ProgressOutput progress_of(const TrainOptions& o, bool is_first) {
@@ -75,12 +79,11 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       memory_(check_memory(o, config_, recipe_, decision_.mesh, decision_.choice)),
       parameters_(make_parameters(o, *backend_, world, config_)),
       model_(*backend_, *parameters_),
-      placement_(make_placement(o, *backend_, mesh_, decision_.choice)),
-      frequencies_(frequencies_of(config_)),
-      rotary_([this](std::span<const int64_t> positions) {
-        return make_rotary_table(*backend_, frequencies_, positions);
-      }),
-      step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_),
+      method_(config_),
+      placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),
+      rotary_(rotary_tables(*backend_, method_, o.positions.length(recipe_))),
+      step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_,
+            o.positions.positions(recipe_, data_)),
       meter_(world),
       progress_("train", o.steps, "steps", progress_of(o, is_first()), first_step_),
       last_saved_(first_step_) {

@@ -21,6 +21,7 @@
 #include "core/train/training_step.h"
 #include "io/metrics.h"
 #include "parallel/mesh.h"
+#include "rope/method.h"
 
 namespace ringbolt {
 
@@ -73,8 +74,8 @@ class Trainer {
   std::string memory_;  ///< the account, in a line: before anything large is allocated
   std::unique_ptr<ParameterStore> parameters_;
   Transformer model_;
+  RotaryMethod method_;
   std::unique_ptr<Placement> placement_;
-  std::vector<double> frequencies_;
   RotaryTables rotary_;
   TrainingStep step_;
   StepMeter meter_;

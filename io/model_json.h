@@ -14,7 +14,7 @@ Json to_json(const ModelConfig& config);
 
 /// Missing members take Hugging Face's defaults for LLaMA. `origin` is the file, for messages.
 /// Throws: IoError for a member of the wrong kind, a contradiction, or a feature that this build
-/// lacks (another kind of rope_scaling, biases on o_proj).
+/// lacks (rotary methods that differ from layer to layer, biases on o_proj).
 ModelConfig model_from_json(const Json& json, const std::string& origin);
 
 }  // namespace ringbolt

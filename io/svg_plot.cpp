@@ -142,6 +142,11 @@ void add_decimal_ticks(Axis& axis) {
   }
 }
 
+void add_ticks(Axis& axis, LogTicks kind) {
+  if (axis.scale == AxisScale::linear) return add_linear_ticks(axis);
+  kind == LogTicks::binary ? add_binary_ticks(axis) : add_decimal_ticks(axis);
+}
+
 /// A label above the frame, in a row where it meets no other.
 struct MarkerLabel {
   double x;
@@ -210,8 +215,8 @@ class Drawing {
     y_.pad(0.06);
     if (plot_.y_min && y_.can_show(*plot_.y_min) && *plot_.y_min < y_.high) y_.low = *plot_.y_min;
     if (plot_.y_max && y_.can_show(*plot_.y_max) && *plot_.y_max > y_.low) y_.high = *plot_.y_max;
-    x_.scale == AxisScale::log ? add_binary_ticks(x_) : add_linear_ticks(x_);
-    y_.scale == AxisScale::log ? add_decimal_ticks(y_) : add_linear_ticks(y_);
+    add_ticks(x_, plot_.x_ticks);
+    add_ticks(y_, plot_.y_ticks);
   }
 
   void place_marker_labels() {

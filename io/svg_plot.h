@@ -12,6 +12,8 @@
 namespace ringbolt {
 
 enum class AxisScale { linear, log };
+/// Ticks of a logarithmic axis: powers of two for lengths ("256", "1K", K is 1024), or of ten.
+enum class LogTicks { binary, decimal };
 
 /// A dashed vertical line at `x` in its series' colour: {4813, "predicted reach 4.7K"}.
 struct PlotMarker {
@@ -30,9 +32,10 @@ struct Plot {
   std::string title;
   std::string x_title;
   std::string y_title;
-  AxisScale x_scale =
-      AxisScale::log;  ///< log: ticks are powers of two, "256", "1K", "4K" (K is 1024)
+  AxisScale x_scale = AxisScale::log;
   AxisScale y_scale = AxisScale::linear;
+  LogTicks x_ticks = LogTicks::binary;
+  LogTicks y_ticks = LogTicks::decimal;
   std::optional<double> y_min;  ///< of the frame; by default what the finite values need
   std::optional<double> y_max;
   std::vector<PlotSeries> series;

@@ -117,7 +117,8 @@ AttentionBytes ring_bytes(int64_t others, int64_t rows, const AttentionProblem& 
 std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& mesh,
                                                       const SequenceLayout& layout,
                                                       AttentionSlice::Mask mask,
-                                                      const AttentionChoice& choice) {
+                                                      const AttentionChoice& choice,
+                                                      DistanceRange distances) {
   const MeshShape& shape = mesh.shape();
   if (layout.ranks() != shape.ring() || layout.tokens_per_rank() % shape.head != 0) {
     throw UsageError(
@@ -129,8 +130,8 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
   }
   std::unique_ptr<SequenceAttention> sequence =
       choice.strategy == AttentionStrategy::all_gather && shape.ring() > 1
-          ? make_gathered_attention(backend, mesh, layout, mask)
-          : make_ring_attention(backend, mesh, layout, mask, choice);
+          ? make_gathered_attention(backend, mesh, layout, mask, distances)
+          : make_ring_attention(backend, mesh, layout, mask, choice, distances);
   return std::make_unique<DistributedAttention>(backend, mesh.head(), std::move(sequence));
 }
 

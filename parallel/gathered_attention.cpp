@@ -9,10 +9,10 @@ namespace {
 class GatheredAttention final : public SequenceAttention {
  public:
   GatheredAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                    AttentionSlice::Mask mask)
+                    AttentionSlice::Mask mask, DistanceRange distances)
       : backend_(backend), ring_(mesh.ring()), rows_(layout.tokens_per_rank()) {
     for (int rank = 0; rank < layout.ranks(); ++rank) {
-      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask)) {
+      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask, distances)) {
         slice.key_begin += rank * rows_;
         slice.key_end += rank * rows_;
         slices_.push_back(slice);
@@ -73,8 +73,9 @@ class GatheredAttention final : public SequenceAttention {
 
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
-                                                           AttentionSlice::Mask mask) {
-  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask);
+                                                           AttentionSlice::Mask mask,
+                                                           DistanceRange distances) {
+  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, distances);
 }
 
 }  // namespace ringbolt

@@ -1,11 +1,13 @@
 // Which rank holds which tokens of a sequence, and which slices of attention follow from that.
 //
-// A micro-batch is one buffer of documents laid one behind the other, [offsets[d], offsets[d+1]); attention is causal inside
-// a document and nothing crosses documents. A layout gives each rank a list of segments: every `stride`-th token of a
-// stretch of one document. Between any two segments of a document the visible pairs are one rectangle with a shifted
-// diagonal, so contiguous, zigzag and striped layouts, packed or not, are lists of slices and no kernel knows them.
+// A micro-batch is one buffer of documents laid one behind the other, [offsets[d], offsets[d+1]);
+// attention is causal inside a document and nothing crosses documents. A layout gives each rank a
+// list of segments: every `stride`-th token of a stretch of one document. Between any two segments
+// of a document the visible pairs are one rectangle with a shifted diagonal, so contiguous, zigzag
+// and striped layouts, packed or not, are lists of slices and no kernel knows them.
 //
-// Every rank holds T tokens: what is missing at its end is padding, which no slice touches, no loss counts.
+// Every rank holds T tokens: what is missing at its end is padding, which no slice touches, no loss
+// counts.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +16,14 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/distance_slices.h"
 
 namespace ringbolt {
 
 enum class LayoutKind {
   contiguous,  ///< rank r holds the r-th part: causal work grows with r
-  zigzag,      ///< each document in 2P chunks, rank r holds chunks r and 2P-1-r (arXiv 2403.04652, Llama 3 arXiv 2407.21783)
+  zigzag,      ///< each document in 2P chunks, rank r holds chunks r and 2P-1-r (arXiv 2403.04652,
+               ///< Llama 3 arXiv 2407.21783)
   striped,     ///< rank r holds every P-th token (striped attention, arXiv 2311.09431)
 };
 
@@ -36,9 +40,11 @@ struct Segment {
 
 class SequenceLayout {
  public:
-  /// `offsets` has one more entry than documents and ascends; empty documents are allowed. Requires: ranks >= 1.
-  /// `multiple`: T is a multiple of it (the ranks that share a ring position cut T among themselves).
-  SequenceLayout(LayoutKind kind, std::span<const int64_t> offsets, int ranks, int64_t multiple = 1);
+  /// `offsets` has one more entry than documents and ascends; empty documents are allowed.
+  /// Requires: ranks >= 1. `multiple`: T is a multiple of it (the ranks that share a ring position
+  /// cut T among themselves).
+  SequenceLayout(LayoutKind kind, std::span<const int64_t> offsets, int ranks,
+                 int64_t multiple = 1);
 
   LayoutKind kind() const { return kind_; }
   int ranks() const { return static_cast<int>(segments_.size()); }
@@ -51,8 +57,10 @@ class SequenceLayout {
   /// (T): position in its document; 0 for padding.
   std::vector<int64_t> positions(int rank) const;
 
-  /// Local queries of one rank x local keys of another. `mask` full: every pair of a document (no causality).
-  std::vector<AttentionSlice> slices(int query_rank, int key_rank, AttentionSlice::Mask mask) const;
+  /// Local queries of one rank x local keys of another. `mask` full: every pair of a document (no
+  /// causality). `distances` further limits the pairs of a causal mask.
+  std::vector<AttentionSlice> slices(int query_rank, int key_rank, AttentionSlice::Mask mask,
+                                     DistanceRange distances = {}) const;
   /// The pairs that a rank computes over a whole ring.
   int64_t pairs(int query_rank, AttentionSlice::Mask mask) const;
 

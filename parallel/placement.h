@@ -17,8 +17,9 @@ namespace ringbolt {
 class MeshPlacement final : public Placement {
  public:
   /// Backend and mesh must outlive it.
-  MeshPlacement(Backend& backend, Mesh& mesh, LayoutKind kind, const AttentionChoice& choice)
-      : backend_(backend), mesh_(mesh), kind_(kind), choice_(choice) {}
+  MeshPlacement(Backend& backend, Mesh& mesh, LayoutKind kind, const AttentionChoice& choice,
+                DistanceRange distances = {})
+      : backend_(backend), mesh_(mesh), kind_(kind), choice_(choice), distances_(distances) {}
 
   /// Of the ring position's tokens head rank u holds the u-th part. Collective over the mesh's
   /// sequence ranks, which must give the same offsets.
@@ -32,6 +33,7 @@ class MeshPlacement final : public Placement {
   Mesh& mesh_;
   LayoutKind kind_;
   AttentionChoice choice_;
+  DistanceRange distances_;
   std::vector<int64_t> offsets_;
   std::optional<SequenceLayout> layout_;
   std::unique_ptr<Attention> attention_;

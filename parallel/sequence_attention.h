@@ -32,11 +32,13 @@ class SequenceAttention {
 std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& mesh,
                                                        const SequenceLayout& layout,
                                                        AttentionSlice::Mask mask,
-                                                       const AttentionChoice& choice);
+                                                       const AttentionChoice& choice,
+                                                       DistanceRange distances = {});
 
 /// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
-                                                           AttentionSlice::Mask mask);
+                                                           AttentionSlice::Mask mask,
+                                                           DistanceRange distances = {});
 
 }  // namespace ringbolt

@@ -1,30 +1,92 @@
 #include "rope/table.h"
 
+#include <algorithm>
 #include <cmath>
-#include <numbers>
+#include <optional>
 
 namespace ringbolt {
+namespace {
 
-double rotary_angle(int64_t position, double frequency) {
-  const double angle = std::fmod(static_cast<double>(position) * frequency, 2 * std::numbers::pi);
-  return angle < 0 ? angle + 2 * std::numbers::pi : angle;
-}
+/// cos and sin in double for any position, cheap from one position to the next: the angles of position 64 h + l are
+/// sums of those of 64 h and l, whose cosines and sines are kept (h for the last row, l in a table). Each part is
+/// formed and reduced on its own, so nothing accumulates.
+class AngleRows {
+ public:
+  explicit AngleRows(std::span<const double> frequencies)
+      : frequencies_(frequencies), high_(frequencies.size()), low_(kLow * frequencies.size()) {
+    for (size_t l = 0; l < kLow; ++l) fill(static_cast<int64_t>(l), &low_[l * frequencies_.size()]);
+  }
 
-RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequencies,
-                              std::span<const int64_t> positions) {
+  /// Row of R/2 products with `factor`.
+  void write(int64_t position, double factor, float* cosines, float* sines) {
+    const int64_t high = position >> kLowBits;
+    if (at_ != high) fill(high << kLowBits, high_.data());
+    at_ = high;
+    const Turn* low = &low_[static_cast<size_t>(position - (high << kLowBits)) * frequencies_.size()];
+    for (size_t i = 0; i < frequencies_.size(); ++i) {
+      cosines[i] = static_cast<float>(factor * (high_[i].cos * low[i].cos - high_[i].sin * low[i].sin));
+      sines[i] = static_cast<float>(factor * (high_[i].sin * low[i].cos + high_[i].cos * low[i].sin));
+    }
+  }
+
+ private:
+  static constexpr int kLowBits = 6;
+  static constexpr size_t kLow = size_t{1} << kLowBits;
+  struct Turn {
+    double cos;
+    double sin;
+  };
+
+  void fill(int64_t position, Turn* row) const {
+    for (size_t i = 0; i < frequencies_.size(); ++i) {
+      const double angle = rotary_angle(position, frequencies_[i]);
+      row[i] = {std::cos(angle), std::sin(angle)};
+    }
+  }
+
+  std::span<const double> frequencies_;
+  std::vector<Turn> high_;
+  std::vector<Turn> low_;
+  std::optional<int64_t> at_;
+};
+
+}  // namespace
+
+RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequencies, std::span<const int64_t> positions,
+                              double factor) {
   const size_t pairs = frequencies.size();
   std::vector<float> cosines(positions.size() * pairs);
   std::vector<float> sines(positions.size() * pairs);
-  for (size_t t = 0; t < positions.size(); ++t) {
-    for (size_t i = 0; i < pairs; ++i) {
-      const double angle = rotary_angle(positions[t], frequencies[i]);
-      cosines[t * pairs + i] = static_cast<float>(std::cos(angle));
-      sines[t * pairs + i] = static_cast<float>(std::sin(angle));
-    }
-  }
+  AngleRows rows(frequencies);
+  for (size_t t = 0; t < positions.size(); ++t)
+    rows.write(positions[t], factor, &cosines[t * pairs], &sines[t * pairs]);
   const Shape shape{static_cast<int64_t>(positions.size()), static_cast<int64_t>(pairs)};
   return {upload_new(backend, DType::f32, shape, cosines.data()), upload_new(backend, DType::f32, shape, sines.data()),
           std::nullopt};
+}
+
+RotaryTable make_rotary_table(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions,
+                              int64_t length) {
+  if (length == 0 && !positions.empty()) length = *std::max_element(positions.begin(), positions.end()) + 1;
+  const RotarySchedule& schedule = method.at(length);
+  RotaryTable table = make_rotary_table(backend, schedule.frequencies, positions, schedule.attention_factor);
+  if (method.scales_queries()) table.query_scale = make_query_scale(backend, method, positions);
+  return table;
+}
+
+Tensor make_query_scale(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions) {
+  std::vector<float> scales;
+  for (const int64_t position : positions) scales.push_back(static_cast<float>(method.query_scale(position)));
+  return upload_new(backend, DType::f32, {std::ssize(scales)}, scales.data());
+}
+
+RotaryTables rotary_tables(Backend& backend, const RotaryMethod& method, int64_t length) {
+  if (is_two_part(method.config().rope_scaling.method)) {
+    return [](std::span<const int64_t>) { return rotated_by_attention(); };
+  }
+  return [&backend, &method, length](std::span<const int64_t> positions) {
+    return make_rotary_table(backend, method, positions, length);
+  };
 }
 
 std::vector<int64_t> sequence_positions(int64_t length, int64_t sequences) {

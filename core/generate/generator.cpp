@@ -1,13 +1,42 @@
 #include "core/generate/generator.h"
 
 #include <numeric>
+#include <utility>
 
 namespace ringbolt {
+
+namespace {
+
+KvCache first_cache(Backend& backend, const ModelConfig& config, DType dtype, const GrowingRotation& rotation,
+                    int64_t capacity) {
+  if (rotation.two_part) return {backend, config, dtype, capacity, {0, rotation.two_part->window}};
+  if (rotation.depends_on_length) return {backend, config, dtype, capacity, {}, rotation.tables};
+  return {backend, config, dtype, capacity};
+}
+
+}  // namespace
+
+Generator::Generator(Backend& backend, Transformer& model, DType dtype, GrowingRotation rotation, int64_t capacity)
+    : backend_(backend),
+      model_(model),
+      rotation_(std::move(rotation)),
+      cache_(first_cache(backend, model.config(), dtype, rotation_, capacity)) {
+  if (!rotation_.two_part) return;
+  DistanceRange far;
+  far.least = rotation_.two_part->window;
+  far_cache_.emplace(backend, model.config(), dtype, capacity, far);
+}
 
 std::vector<float> Generator::feed(std::span<const int32_t> ids) {
   std::vector<int64_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), cache_.length());
-  return model_.next_logits(ids, rotary_(positions), cache_);
+  if (rotation_.two_part) {
+    TwoPartAttention attention(backend_, cache_, *far_cache_, rotation_.two_part->tables(positions),
+                               model_.config().rotary_pairing);
+    return model_.next_logits(ids, rotated_by_attention(), attention);
+  }
+  if (rotation_.depends_on_length) return model_.next_logits(ids, rotated_by_attention(), cache_);
+  return model_.next_logits(ids, rotation_.tables(positions), cache_);
 }
 
 void Generator::run(std::span<const int32_t> prompt, int64_t max_tokens, const SamplingOptions& options,

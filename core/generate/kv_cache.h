@@ -1,18 +1,26 @@
 // The key/value cache: attention of new tokens over all that came before them.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "core/backend/distance_slices.h"
 #include "core/model/attention.h"
 #include "core/model/config.h"
+#include "core/model/rotary_table.h"
 
 namespace ringbolt {
 
-/// Holds rotated keys, which is right for every method whose angles never change. One (capacity, 2K, D) buffer a layer.
+/// One (capacity, 2K, D) buffer a layer. It holds rotated keys, which is right for every method whose angles never
+/// change. Given `rotary`, it holds keys before rotation, takes q and kv before rotation, too, and turns all keys anew
+/// by the angles of the present length: for methods whose angles depend on it. (What upper
+/// layers hold of early tokens was computed when the text was shorter; only recomputing the prompt would change that.)
 class KvCache final : public Attention {
  public:
-  /// Room for `capacity` tokens. Throws: DeviceError when the memory is not there.
-  KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity);
+  /// Room for `capacity` tokens; new tokens see those before them at these distances.
+  /// Throws: DeviceError when the memory is not there.
+  KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity, DistanceRange distances = {},
+          std::optional<RotaryTables> rotary = std::nullopt);
 
   int64_t length() const { return length_; }
   int64_t capacity() const { return capacity_; }
@@ -24,9 +32,17 @@ class KvCache final : public Attention {
                 View dkv) override;
 
  private:
+  void begin_pass(int64_t end);
+  void attend(ConstView q, ConstView k, ConstView v, View out, View lse);
+
   Backend& backend_;
+  RotaryPairing pairing_;
   int64_t capacity_;
   int64_t length_ = 0;
+  DistanceRange distances_;
+  std::vector<AttentionSlice> slices_;
+  std::optional<RotaryTables> rotary_;
+  RotaryTable table_;  ///< of all positions, at the present length; where keys are held before rotation
   std::vector<Tensor> layers_;
 };
 

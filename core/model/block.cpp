@@ -51,6 +51,7 @@ void Block::project(const LayerViews<ConstView>& w, const RotaryTable& rotary, C
   backend_.rms_norm_forward(x, w.attention_norm, epsilon(), normed, rstd);
   backend_.matmul(normed, Transpose::no, w.wq, Transpose::yes, flat_heads(q), Update::overwrite, w.bq);
   backend_.matmul(normed, Transpose::no, w.wkv, Transpose::yes, flat_heads(kv), Update::overwrite, w.bkv);
+  if (rotary.rotated_by == RotatedBy::attention) return;
   backend_.rotary(q, rotary.cos, rotary.sin, config_.rotary_pairing, RotaryDirection::forward, scale_of(rotary));
   backend_.rotary(kv.slice_columns(0, kv_heads), rotary.cos, rotary.sin, config_.rotary_pairing,
                   RotaryDirection::forward);
@@ -177,9 +178,11 @@ void Block::attention_backward(int64_t layer, const LayerViews<ConstView>& w, co
   Tensor dkv = backend_.allocate(dtype, a.kv.shape());
   attention.backward(layer, a.q, a.kv, dattention, a.attention, a.lse, dq, dkv);
   dattention = Tensor();
-  backend_.rotary(dq, rotary.cos, rotary.sin, config_.rotary_pairing, RotaryDirection::backward, scale_of(rotary));
-  backend_.rotary(dkv.view().slice_columns(0, kv_heads), rotary.cos, rotary.sin, config_.rotary_pairing,
-                  RotaryDirection::backward);
+  if (rotary.rotated_by == RotatedBy::block) {
+    backend_.rotary(dq, rotary.cos, rotary.sin, config_.rotary_pairing, RotaryDirection::backward, scale_of(rotary));
+    backend_.rotary(dkv.view().slice_columns(0, kv_heads), rotary.cos, rotary.sin, config_.rotary_pairing,
+                    RotaryDirection::backward);
+  }
   if (g.bq) backend_.bias_backward(matrix(dq), *g.bq);
   if (g.bkv) backend_.bias_backward(matrix(dkv), *g.bkv);
   Tensor normed = backend_.allocate(dtype, dx.shape());

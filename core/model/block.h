@@ -28,8 +28,8 @@ Recompute recompute_policy(std::string_view name);
 /// What forward leaves for backward; a policy leaves some of it empty.
 struct BlockActivations {
   Tensor input;      ///< (T, E)
-  Tensor q;          ///< (T, H, D) rotated
-  Tensor kv;         ///< (T, 2K, D), keys rotated
+  Tensor q;          ///< (T, H, D), rotated unless the attention does
+  Tensor kv;         ///< (T, 2K, D), keys likewise
   Tensor attention;  ///< (T, H, D)
   Tensor lse;        ///< (T, H) f32
   Tensor middle;     ///< (T, E): the residual stream between the two branches

@@ -168,8 +168,7 @@ void validate(const ModelConfig& c) {
           "Use 1e-5 or 1e-6.");
   require(c.rope_theta > 1 && std::isfinite(c.rope_theta), concat("the rotary base is ", c.rope_theta), "periods must grow from pair to pair",
           "Choose a base above 1, for example 10000.");
-  require(c.rope_linear_factor >= 1 && std::isfinite(c.rope_linear_factor), concat("the linear rope factor is ", c.rope_linear_factor),
-          "positions are divided by it to fit a longer sequence into the trained range", "Use 1 or more.");
+  validate(c.rope_scaling, c.head_dim);
 }
 
 std::vector<std::string> model_shape_names() {

@@ -7,6 +7,7 @@
 
 #include "core/backend/backend.h"
 #include "core/base/shape.h"
+#include "core/model/rope_scaling.h"
 
 namespace ringbolt {
 
@@ -20,8 +21,8 @@ struct ModelConfig {
   int64_t head_dim = 0;                 ///< D, even; hidden_size / num_attention_heads unless a model says otherwise
   int64_t max_position_embeddings = 0;  ///< the length it was trained at
   double rms_norm_eps = 1e-5;
-  double rope_theta = 10000.0;     ///< rotary base
-  double rope_linear_factor = 1.0; ///< linear scaling ("position interpolation"): positions are divided by it
+  double rope_theta = 10000.0;  ///< rotary base
+  RopeScaling rope_scaling;     ///< the rotary method on top of it
   RotaryPairing rotary_pairing = RotaryPairing::half_split;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;  ///< biases on q, k and v, as in Qwen2 (LLaMA has none)
@@ -29,6 +30,10 @@ struct ModelConfig {
   int64_t query_width() const { return num_attention_heads * head_dim; }
   int64_t key_value_width() const { return num_key_value_heads * head_dim; }
   int64_t parameter_count() const;
+  /// L of the rotary method: its own, or the length that the model was trained at.
+  int64_t rope_original_length() const {
+    return rope_scaling.original_length > 0 ? rope_scaling.original_length : max_position_embeddings;
+  }
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };

@@ -13,12 +13,20 @@
 
 namespace ringbolt {
 
-/// Filled by rope/ from global positions. R <= D is the rotated part of a head.
+/// Who turns queries and keys. The attention does where one rotation is not enough (attention in two parts), and where
+/// keys are cached as they are, because their angles change with the length.
+enum class RotatedBy { block, attention };
+
+/// Filled by rope/ from global positions. R <= D is the rotated part of a head. Empty where the attention rotates.
 struct RotaryTable {
   Tensor cos;                         ///< (T, R/2) f32
   Tensor sin;                         ///< (T, R/2) f32
   std::optional<Tensor> query_scale;  ///< (T) f32, of the methods that scale queries by their position
+  RotatedBy rotated_by = RotatedBy::block;
 };
+
+/// For a block whose attention rotates.
+inline RotaryTable rotated_by_attention() { return {{}, {}, std::nullopt, RotatedBy::attention}; }
 
 /// The rotary table for positions (T), which rope/ fills.
 using RotaryTables = std::function<RotaryTable(std::span<const int64_t> positions)>;

@@ -43,13 +43,15 @@ double clip_scale(double gradient_norm, double clip_norm) {
 }
 
 TrainingStep::TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement,
-                           const TrainingRecipe& recipe, TrainingData data, RotaryTables rotary)
+                           const TrainingRecipe& recipe, TrainingData data, RotaryTables rotary,
+                           SequencePositions positions)
     : model_(model),
       parameters_(parameters),
       placement_(placement),
       recipe_(recipe),
       data_(std::move(data)),
-      rotary_(std::move(rotary)) {
+      rotary_(std::move(rotary)),
+      positions_(std::move(positions)) {
   validate(recipe_);
   RINGBOLT_CHECK(recipe_.data_ranks == placement_.data_ranks());
   RINGBOLT_CHECK(recipe_.context_length == data_.context_length());
@@ -72,6 +74,18 @@ StepResult TrainingStep::run(int64_t step) {
   return result;
 }
 
+std::vector<int64_t> TrainingStep::positions_of(int64_t first_sequence, const PlacedTokens& mine) const {
+  if (!positions_) return mine.positions;
+  std::vector<int64_t> buffer;
+  for (int64_t s = first_sequence; s < first_sequence + recipe_.batch_size; ++s) {
+    const std::vector<int64_t> sequence = positions_(s);
+    buffer.insert(buffer.end(), sequence.begin(), sequence.end());
+  }
+  std::vector<int64_t> positions;
+  for (const int64_t token : mine.tokens) positions.push_back(token < 0 ? 0 : buffer[static_cast<size_t>(token)]);
+  return positions;
+}
+
 LossSum TrainingStep::forward_backward(int64_t step) {
   const int64_t first = (step - 1) * recipe_.sequences_per_step();
   const int64_t counted = data_.counted_targets(first, recipe_.sequences_per_step());
@@ -80,10 +94,11 @@ LossSum TrainingStep::forward_backward(int64_t step) {
   LossSum sum;
   for (int64_t micro = 0; micro < recipe_.gradient_accumulation; ++micro) {
     const int64_t slot = micro * placement_.data_ranks() + placement_.data_rank();
-    const TrainingBatch batch = data_.batch(first + slot * recipe_.batch_size, recipe_.batch_size);
+    const int64_t first_sequence = first + slot * recipe_.batch_size;
+    const TrainingBatch batch = data_.batch(first_sequence, recipe_.batch_size);
     const PlacedTokens& mine = placement_.place(batch.offsets);
     const bool last = micro + 1 == recipe_.gradient_accumulation;
-    sum += model_.train(mine.pick(batch.ids, 0), mine.pick(batch.targets, -1), rotary_.at(mine.positions),
+    sum += model_.train(mine.pick(batch.ids, 0), mine.pick(batch.targets, -1), rotary_.at(positions_of(first_sequence, mine)),
                         *mine.attention, recipe_.recompute, 1.0F / static_cast<float>(counted),
                         last ? MicroBatch::last_of_step : MicroBatch::more_follow);
   }

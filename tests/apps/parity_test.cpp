@@ -12,7 +12,7 @@
 #include "core/generate/generator.h"
 #include "io/text_source.h"
 #include "io/weights.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/data.h"
 
@@ -37,7 +37,7 @@ struct Published {
   ResidentParameters store;
   Transformer model;
   RotaryTables tables = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(source->config()), positions);
+    return make_rotary_table(*backend, RotaryMethod(source->config()), positions);
   };
 };
 

@@ -93,7 +93,7 @@ TEST(ModelJson, GivesBackEveryModel) {
       if (other) {
         c.head_dim = 48;
         c.rope_theta = 1234567.25;
-        c.rope_linear_factor = 8.5;
+        c.rope_scaling = {.method = RopeMethod::linear, .factor = 8.5};
         c.rotary_pairing = RotaryPairing::interleaved;
         c.tie_word_embeddings = true;
         c.qkv_bias = true;
@@ -115,7 +115,8 @@ TEST(ModelJson, ReadsHuggingFacesConfigurations) {
   EXPECT_EQ(model_from_json(Json::parse(text, "x"), "x"), model_shape("tinyllama-1.1b"));
   Json json = Json::parse(text, "x");
   json.set("rope_scaling", Json().set("type", "linear").set("factor", 4));
-  EXPECT_EQ(model_from_json(json, "x").rope_linear_factor, 4.0);
+  EXPECT_EQ(model_from_json(json, "x").rope_scaling,
+            (RopeScaling{.method = RopeMethod::linear, .factor = 4}));
 }
 
 TEST(ModelJson, NamesTheMemberThatIsWrong) {
@@ -129,7 +130,7 @@ TEST(ModelJson, NamesTheMemberThatIsWrong) {
   expect_message(refusal("vocab_size", Json()), {"vocab_size is missing"});
   expect_message(refusal("num_key_value_heads", 3), {"dir/config.json", "3 key/value heads"});
   expect_message(refusal("num_attention_heads", 0), {"num_attention_heads is 0"});
-  expect_message(refusal("rope_scaling", Json().set("rope_type", "yarn")), {"yarn"});
+  expect_message(refusal("rope_scaling", Json().set("rope_type", "yarm")), {"yarm", "yarn"});
   expect_message(refusal("model_type", "gpt2"), {"gpt2"});
   expect_message(refusal("hidden_act", "gelu"), {"gelu"});
   expect_message(refusal("attention_bias", true), {"attention_bias"});

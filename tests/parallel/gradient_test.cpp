@@ -10,7 +10,7 @@
 #include "parallel/placement.h"
 #include "parallel/sharded_parameters.h"
 #include "parallel/threads.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/parallel/training_on_ranks.h"
 #include "tests/support/compare.h"
@@ -87,7 +87,7 @@ LossSum gradients_on_ranks(Communicator& world, const ModelConfig& config,
   LossSum sum;
   for (size_t m = 0; m < batches.size(); ++m) {
     const PlacedTokens& mine = placement.place(batches[m].offsets);
-    const RotaryTable table = make_rotary_table(*backend, frequencies_of(config), mine.positions);
+    const RotaryTable table = make_rotary_table(*backend, RotaryMethod(config), mine.positions);
     sum +=
         model.train(mine.pick(batches[m].batch.ids, 0), mine.pick(batches[m].batch.targets, -1),
                     table, *mine.attention, Recompute::block_keep_attention, 1.0F,

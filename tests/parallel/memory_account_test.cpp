@@ -15,7 +15,7 @@
 #include "core/model/transformer.h"
 #include "parallel/placement.h"
 #include "parallel/threads.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt {
@@ -47,7 +47,7 @@ int64_t measured(Communicator& world, const TrainingShape& c) {
   std::vector<int64_t> offsets;
   for (int64_t b = 0; b <= c.batch_size; ++b) offsets.push_back(b * c.context_length);
   const PlacedTokens& mine = placement->place(offsets);
-  const RotaryTable rotary = make_rotary_table(*backend, frequencies_of(c.model), mine.positions);
+  const RotaryTable rotary = make_rotary_table(*backend, RotaryMethod(c.model), mine.positions);
   std::vector<int32_t> ids(mine.tokens.size(), 1);
   Transformer transformer(*backend, *store);
   backend->reset_peak_memory();
@@ -147,7 +147,7 @@ TEST_F(MemoryAccounts, OfGenerationAgree) {
     Transformer transformer(*backend, store);
     std::vector<int64_t> positions(1000);
     std::iota(positions.begin(), positions.end(), int64_t{0});
-    const RotaryTable rotary = make_rotary_table(*backend, frequencies_of(model()), positions);
+    const RotaryTable rotary = make_rotary_table(*backend, RotaryMethod(model()), positions);
     backend->reset_peak_memory();
     static_cast<void>(transformer.next_logits(std::vector<int32_t>(1000, 1), rotary, cache));
     const auto bytes = static_cast<double>(backend->memory().peak_bytes);

@@ -7,7 +7,7 @@
 
 #include "core/base/random.h"
 #include "parallel/placement.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 
 namespace ringbolt::testing_support {
@@ -47,7 +47,7 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store,
   recipe.gradient_accumulation = c.micro_batches / recipe.data_ranks;
   recipe.schedule.peak = 3e-3;
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
-    return make_rotary_table(backend, frequencies_of(c.config), positions);
+    return make_rotary_table(backend, RotaryMethod(c.config), positions);
   };
   const TokenReader read = [&](int64_t begin, std::span<int32_t> out) {
     read_stream(begin, out, c.config.vocab_size);

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/model/transformer.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/backend_cases.h"
 #include "tests/support/parameters.h"
@@ -32,7 +32,7 @@ class ModelUnderTest {
   Transformer& model() { return model_; }
 
   RotaryTable table(const reference::Batch& batch) {
-    return make_rotary_table(backend_, frequencies_of(store_.config()), batch.positions);
+    return make_rotary_table(backend_, RotaryMethod(store_.config()), batch.positions);
   }
 
   /// Forward and backward of the mean loss over `counted` targets.

@@ -25,7 +25,7 @@ ModelConfig small_config() {
   c.head_dim = 4;  // not hidden_size / heads
   c.max_position_embeddings = 16;
   c.rope_theta = 50.0;
-  c.rope_linear_factor = 1.5;
+  c.rope_scaling = {.method = RopeMethod::linear, .factor = 1.5};
   return c;
 }
 

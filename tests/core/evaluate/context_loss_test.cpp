@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
 #include "tests/support/random_values.h"
 
@@ -26,7 +26,7 @@ struct Fixture {
   Fixture() { initialise(*backend, store, 3); }
 
   RotaryTable table(std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(config), positions);
+    return make_rotary_table(*backend, RotaryMethod(config), positions);
   }
   ContextLoss evaluate(const EvaluationProtocol& protocol) {
     WholePlacement placement(*backend);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
@@ -7,8 +8,9 @@
 
 #include "core/base/error.h"
 #include "core/generate/generator.h"
-#include "rope/frequencies.h"
+#include "rope/method.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -48,13 +50,16 @@ TEST(Sampler, RefusesImpossibleOptions) {
 /// A small model with random weights, and its rotary tables.
 struct Fixture {
   std::unique_ptr<Backend> backend = make_cpu_backend();
-  ModelConfig config = model_shape("dim=40,layers=3,heads=4,kv-heads=2,ffn=64,vocab=53");
+  ModelConfig config;
   ResidentParameters store{*backend, config, DType::f32, StorePurpose::inference};
   Transformer model{*backend, store};
   RotaryTables tables = [this](std::span<const int64_t> positions) {
-    return make_rotary_table(*backend, frequencies_of(config), positions);
+    return make_rotary_table(*backend, RotaryMethod(config), positions);
   };
-  Fixture() { initialise(*backend, store, 11); }
+  explicit Fixture(int layers = 3)
+      : config(model_shape(concat("dim=40,heads=4,kv-heads=2,ffn=64,vocab=53,layers=", layers))) {
+    initialise(*backend, store, 11);
+  }
 };
 
 TEST(KvCache, FeedingInPiecesGivesTheLogitsOfTheWhole) {
@@ -69,6 +74,73 @@ TEST(KvCache, FeedingInPiecesGivesTheLogitsOfTheWhole) {
     ASSERT_EQ(actual.size(), 53U);
     // The same sums in another order: logits here are below 1, so this is some tens of roundings.
     for (size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 3e-6F) << "cut " << cut;
+  }
+}
+
+/// The small model with another rotary method, and what its logits are without a cache.
+struct MethodFixture : Fixture {
+  explicit MethodFixture(const RopeScaling& scaling, int layers = 3) : Fixture(layers), method(with(config, scaling)) {}
+  static ModelConfig with(ModelConfig config, const RopeScaling& scaling) {
+    config.rope_scaling = scaling;
+    validate(config);
+    return config;
+  }
+  GrowingRotation rotation() {
+    GrowingRotation r{rotary_tables(*backend, method), method.depends_on_length(), std::nullopt};
+    if (is_two_part(method.config().rope_scaling.method)) r.two_part = two_part_rotation(*backend, method);
+    return r;
+  }
+  std::vector<float> uncached(const std::vector<int32_t>& ids) {
+    const auto placement = place_for_method(*backend, method, [&](DistanceRange distances) {
+      return std::make_unique<WholePlacement>(*backend, distances);
+    });
+    const PlacedTokens& placed = placement->place(std::vector<int64_t>{0, std::ssize(ids)});
+    return model.next_logits(ids, rotary_tables(*backend, method)(placed.positions), *placed.attention);
+  }
+  std::vector<float> in_pieces(GrowingRotation rotation, const std::vector<int32_t>& ids) {
+    Generator generator(*backend, model, DType::f32, std::move(rotation), 32);
+    generator.feed(std::span(ids).first(4));
+    generator.feed(std::span(ids).subspan(4, 6));
+    return generator.feed(std::span(ids).subspan(10));
+  }
+  RotaryMethod method;
+};
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(a[i] - b[i])));
+  return largest;
+}
+
+TEST(KvCache, TurnsKeysAnewWhereAnglesDependOnTheLength) {
+  const std::vector<int32_t> ids{1, 17, 5, 44, 9, 52, 3, 8, 21, 30, 11};
+  for (const RopeMethod method :
+       {RopeMethod::dynamic_ntk, RopeMethod::dynamic_yarn, RopeMethod::dynamic_linear, RopeMethod::clex}) {
+    RopeScaling s{.method = method};
+    s.factor = 4;
+    s.original_length = 4;
+    // One layer: in more, what upper layers hold was computed when the text was shorter.
+    MethodFixture f(s, 1);
+    const auto expected = f.uncached(ids);
+    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6) << name_of(method);
+    // Keys that were rotated by the angles of their own time would be wrong.
+    GrowingRotation stale = f.rotation();
+    stale.depends_on_length = false;
+    EXPECT_GT(largest_difference(f.in_pieces(stale, ids), expected), 1e-5) << name_of(method);
+  }
+}
+
+TEST(KvCache, HoldsTheKeysOfBothPartsOfTwoPartAttention) {
+  const std::vector<int32_t> ids{1, 17, 5, 44, 9, 52, 3, 8, 21, 30, 11};
+  for (const RopeMethod method : {RopeMethod::self_extend, RopeMethod::rerope, RopeMethod::leaky_rerope}) {
+    RopeScaling s{.method = method};
+    s.window = 3;
+    s.group = 2;
+    s.factor = method == RopeMethod::leaky_rerope ? 4 : 1;
+    MethodFixture f(s);
+    const auto expected = f.uncached(ids);
+    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6) << name_of(method);
+    EXPECT_GT(largest_difference(MethodFixture(RopeScaling()).uncached(ids), expected), 1e-5) << name_of(method);
   }
 }
 

@@ -48,15 +48,22 @@ TEST(ModelConfig, NamesEachContradiction) {
   expect_words(with([](ModelConfig& c) { c.head_dim = 258; }), {"258", "256"});
   expect_words(with([](ModelConfig& c) { c.rms_norm_eps = 0; }), {"rms_norm_eps"});
   expect_words(with([](ModelConfig& c) { c.rope_theta = 1; }), {"rotary base"});
-  expect_words(with([](ModelConfig& c) { c.rope_linear_factor = 0.5; }), {"linear", "0.5"});
+  expect_words(with([](ModelConfig& c) { c.rope_scaling = {.method = RopeMethod::linear, .factor = 0.5}; }),
+               {"linear", "0.5"});
 }
 
 TEST(ModelConfig, RefusesNumbersThatAreNone) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  for (double ModelConfig::*member :
-       {&ModelConfig::rms_norm_eps, &ModelConfig::rope_theta, &ModelConfig::rope_linear_factor}) {
+  for (double ModelConfig::*member : {&ModelConfig::rms_norm_eps, &ModelConfig::rope_theta}) {
     ModelConfig config = good();
     config.*member = nan;
+    EXPECT_NE(complaint(config), "");
+  }
+  for (double RopeScaling::*member :
+       {&RopeScaling::factor, &RopeScaling::beta_fast, &RopeScaling::low_freq_factor,
+        &RopeScaling::partial_rotary_factor, &RopeScaling::rotated_share}) {
+    ModelConfig config = good();
+    config.rope_scaling.*member = nan;
     EXPECT_NE(complaint(config), "");
   }
 }

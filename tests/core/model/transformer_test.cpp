@@ -22,7 +22,7 @@ using reference::Values;
 ModelConfig grouped() {
   ModelConfig c = model_shape("dim=40,layers=2,heads=4,kv-heads=2,head-dim=16,ffn=52,vocab=67");
   c.rope_theta = 500;
-  c.rope_linear_factor = 2;
+  c.rope_scaling = {.method = RopeMethod::linear, .factor = 2};
   return c;
 }
 /// A tied head, biases, adjacent pairs, every head with keys of its own.

@@ -29,7 +29,7 @@ class Model {
         parameters_(parameters),
         batch_(batch),
         tokens_(static_cast<int64_t>(batch.ids.size())),
-        table_(rotary_table(batch.positions, c_.head_dim, c_.rope_theta, c_.rope_linear_factor)),
+        table_(rotary_table(batch.positions, c_.head_dim, c_.rope_theta, c_.rope_scaling.factor)),
         shape_{tokens_, tokens_, c_.num_attention_heads, c_.num_key_value_heads, c_.head_dim},
         scale_(1.0 / std::sqrt(static_cast<double>(c_.head_dim))) {}
 

@@ -1,0 +1,42 @@
+// Slices for the pairs of tokens that lie some distance apart: what attention in two parts is made of, and windows.
+//
+// A slice hides keys on its right only, so the keys that are too far away, on the left, are cut off by rectangles: a
+// band of width W over n queries takes about 2 n of them, most of them small.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "core/backend/attention_slice.h"
+
+namespace ringbolt {
+
+/// Which keys a query sees, by position of the query - position of the key: least <= distance < below. The default is
+/// causal attention.
+struct DistanceRange {
+  int64_t least = 0;
+  int64_t below = std::numeric_limits<int64_t>::max();
+
+  bool is_causal() const { return least == 0 && below == std::numeric_limits<int64_t>::max(); }
+  friend bool operator==(const DistanceRange&, const DistanceRange&) = default;
+};
+
+/// Rows [row, row + count) of a buffer, at positions first, first + stride, …
+struct TokenStretch {
+  int64_t row;
+  int64_t count;
+  int64_t first;
+  int64_t stride = 1;
+};
+
+/// Appends the slices of the queries and keys of two stretches of one document whose distance is in the range.
+/// Requires: the same stride.
+void append_slices(const TokenStretch& queries, const TokenStretch& keys, DistanceRange range,
+                   std::vector<AttentionSlice>& slices);
+
+/// For documents [offsets[d], offsets[d+1]) of one buffer, each by itself. The default range gives causal_slices.
+std::vector<AttentionSlice> distance_slices(std::span<const int64_t> offsets, DistanceRange range);
+
+}  // namespace ringbolt
