@@ -23,17 +23,22 @@ double beside(const Link& link, double compute, double transfer) {
   return compute + transfer - link.overlap * std::min(compute, transfer);
 }
 
-/// Steps of a ring as ring_accumulate runs them: the block leaves before a step, the sum of step s
-/// - 1 travels during step s, and the last sum is waited for. `step` is what a step computes.
-double ring_seconds(int size, const Link& link, double step, double operand_bytes,
-                    double sum_bytes) {
+/// What a ring does of its own block's work at once; the rest beside the last sum (ring.h).
+enum class OwnWork { whole, halved };
+
+/// Steps of a ring as ring_visit and ring_accumulate run them: the block leaves before a step, and
+/// the sum of step s - 1 travels during step s. `step` is what a step computes.
+double ring_seconds(int size, const Link& link, double step, double operand_bytes, double sum_bytes,
+                    OwnWork own) {
+  if (size == 1) return step;
   const double operand = transfer_seconds(link, operand_bytes);
   const double sum = sum_bytes > 0 ? transfer_seconds(link, sum_bytes) : 0;
-  double total = 0;
-  for (int s = 0; s < size; ++s) {
+  const double at_once = own == OwnWork::halved && sum_bytes > 0 ? step / 2 : step;
+  double total = beside(link, at_once, operand) + beside(link, step - at_once, sum);
+  for (int s = 1; s < size; ++s) {
     total += beside(link, step, (s + 1 < size ? operand : 0) + (s >= 2 ? sum : 0));
   }
-  return size > 1 ? total + sum : total;
+  return total;
 }
 
 /// Axes of a mesh are nested: head ranks are neighbours, then the inner ring, then the outer one.
@@ -56,12 +61,12 @@ PassCost ring_pass(const MachineRates& rates, const MeshShape& mesh, const Atten
   const double step = work.step_compute + rates.launch_seconds;
   if (choice.strategy == AttentionStrategy::double_ring) {
     const double inner = ring_seconds(mesh.inner, link_of_axis(rates, mesh.head, mesh.inner), step,
-                                      work.operand_bytes, work.sum_bytes);
+                                      work.operand_bytes, work.sum_bytes, OwnWork::halved);
     cost.seconds = ring_seconds(mesh.outer, link_of_axis(rates, mesh.head * mesh.inner, mesh.outer),
-                                inner, work.operand_bytes, work.sum_bytes);
+                                inner, work.operand_bytes, work.sum_bytes, OwnWork::whole);
   } else {
     cost.seconds = ring_seconds(ring, link_of_axis(rates, mesh.head, ring), step,
-                                work.operand_bytes, work.sum_bytes);
+                                work.operand_bytes, work.sum_bytes, OwnWork::halved);
   }
   cost.exposed_seconds = cost.seconds - ring * step;
   return cost;

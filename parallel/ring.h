@@ -125,16 +125,17 @@ void ring_visit(Communicator& ring, Overlap& overlap, ConstBytes own, BlockBuffe
 /// As ring_visit; contribute(owner, block, sum) adds this rank's share to `sum` (f32), which holds
 /// zeros, and `home` (overwritten) ends as the sum over all ranks of their shares for this rank's
 /// block.
-/// - The share for one's own block goes to `home` and never travels.
+/// - The share for one's own block goes to `home` and never travels. What contribute leaves of it,
+///   finish(own, home) adds at the end: work that needs no other rank, beside the last sum.
 /// - The sum lags its block by a step: while a rank computes its share, the sum of those before it
-/// is on its way. Then
-///   both are added and passed on: size - 1 messages, the last of which nothing hides.
+///   is on its way. Then both are added and passed on: size - 1 messages.
 /// - The order of the additions is that of the ring from the block's owner on: the same bits every
-/// time. Collective: every rank of `ring`.
-template <class Contribute>
+///   time.
+/// Collective: every rank of `ring`.
+template <class Contribute, class Finish>
 void ring_accumulate(Communicator& ring, Overlap& overlap, Backend& backend, ConstBytes own,
                      BlockBuffers& buffers, View home, SumBuffers& sums,
-                     const Contribute& contribute) {
+                     const Contribute& contribute, const Finish& finish) {
   const int size = ring.size();
   const int next = (ring.rank() + 1) % size;
   const int previous = (ring.rank() + size - 1) % size;
@@ -152,6 +153,7 @@ void ring_accumulate(Communicator& ring, Overlap& overlap, Backend& backend, Con
     arriving = ring.send_receive(bytes_of(ConstView(sum)), next, bytes_of(sums.arrived()), previous,
                                  Tag::ring_sum);
   });
+  finish(own, home);
   if (size == 1) return;
   arriving.wait();
   backend.add(sums.arrived(), home);

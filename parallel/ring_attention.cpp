@@ -73,8 +73,12 @@ class RingAttention final : public SequenceAttention {
     const int me = mesh.ring_rank();
     for (int other = 0; other < layout.ranks(); ++other) {
       by_keys_.push_back(layout.slices(me, other, mask, distances));
-      if (circulate_ == RingBackward::queries)
-        by_queries_.push_back(layout.slices(other, me, mask, distances));
+      const Slices backward = circulate_ == RingBackward::keys
+                                  ? by_keys_.back()
+                                  : layout.slices(other, me, mask, distances);
+      // What the inner ring begins with, a rank does by halves: the second one beside the last sum.
+      const bool begins = inner_.size() > 1 && other % inner_.size() == inner_.rank();
+      backward_.push_back(begins ? halves(backward) : std::pair(backward, Slices()));
     }
   }
 
@@ -90,7 +94,7 @@ class RingAttention final : public SequenceAttention {
     ring_visit(outer_, overlap, bytes_of(kv), outer_blocks, [&](int, int node, ConstBytes of_node) {
       ring_visit(inner_, overlap, of_node, inner_blocks, [&](int, int rank, ConstBytes bytes) {
         const ConstView block(bytes.data(), kv.dtype(), kv.shape());
-        backend_.attention_forward(slices(by_keys_, node, rank), q, keys_of(block),
+        backend_.attention_forward(by_keys_[position(node, rank)], q, keys_of(block),
                                    values_of(block), attention_scale(q.dim(2)), result, lse);
       });
     });
@@ -102,30 +106,29 @@ class RingAttention final : public SequenceAttention {
     const float scale = attention_scale(q.dim(2));
     if (circulate_ == RingBackward::keys) {
       backend_.fill_zero(dq);
-      const auto share = [&](int node, int rank, ConstBytes bytes, View sum) {
+      const auto share = [&](SliceList slices, ConstBytes bytes, View sum) {
         const ConstView block(bytes.data(), kv.dtype(), kv.shape());
-        backend_.attention_backward(slices(by_keys_, node, rank), q, keys_of(block),
-                                    values_of(block), dout, lse, delta, scale, dq, keys_of(sum),
-                                    values_of(sum));
+        backend_.attention_backward(slices, q, keys_of(block), values_of(block), dout, lse, delta,
+                                    scale, dq, keys_of(sum), values_of(sum));
       };
       accumulate(kv, dkv, share);
     } else {
       backend_.fill_zero(dkv);
       const QueryBlock layout(q);
       const Tensor own = layout.pack(backend_, {q, dout, lse, delta});
-      const auto share = [&](int node, int rank, ConstBytes bytes, View sum) {
+      const auto share = [&](SliceList slices, ConstBytes bytes, View sum) {
         const QueryBlock::Parts block = layout.parts(bytes);
-        backend_.attention_backward(slices(by_queries_, node, rank), block.q, keys_of(kv),
-                                    values_of(kv), block.dout, block.lse, block.delta, scale, sum,
-                                    keys_of(dkv), values_of(dkv));
+        backend_.attention_backward(slices, block.q, keys_of(kv), values_of(kv), block.dout,
+                                    block.lse, block.delta, scale, sum, keys_of(dkv),
+                                    values_of(dkv));
       };
       accumulate(own, dq, share);
     }
   }
 
  private:
-  /// `sum` (f32) ends as the sum of what all ranks add to it in share(node, rank, block, sum) for
-  /// this rank's `own`.
+  /// `sum` (f32) ends as the sum of what all ranks add to it in share(slices, block, sum) for this
+  /// rank's `own`.
   template <class Share>
   void accumulate(ConstView own, View sum, const Share& share) {
     Overlap overlap(backend_);
@@ -133,18 +136,23 @@ class RingAttention final : public SequenceAttention {
     BlockBuffers inner_blocks(backend_, inner_, own.dtype(), own.shape());
     SumBuffers outer_sums(backend_, outer_, sum.shape());
     SumBuffers inner_sums(backend_, inner_, sum.shape());
+    const auto inner_ring = [&](int node, ConstBytes of_node, View node_sum) {
+      ring_accumulate(
+          inner_, overlap, backend_, of_node, inner_blocks, node_sum, inner_sums,
+          [&](int rank, ConstBytes block, View rank_sum) {
+            share(backward_[position(node, rank)].first, block, rank_sum);
+          },
+          [&](ConstBytes block, View home) {
+            share(backward_[position(node, inner_.rank())].second, block, home);
+          });
+    };
     ring_accumulate(outer_, overlap, backend_, bytes_of(own), outer_blocks, sum, outer_sums,
-                    [&](int node, ConstBytes of_node, View node_sum) {
-                      ring_accumulate(inner_, overlap, backend_, of_node, inner_blocks, node_sum,
-                                      inner_sums, [&](int rank, ConstBytes block, View rank_sum) {
-                                        share(node, rank, block, rank_sum);
-                                      });
-                    });
+                    inner_ring, [](ConstBytes, View) {});
   }
 
-  SliceList slices(const std::vector<Slices>& of, int node, int rank) const {
-    return of[static_cast<size_t>(node) * static_cast<size_t>(inner_.size()) +
-              static_cast<size_t>(rank)];
+  size_t position(int node, int rank) const {
+    return static_cast<size_t>(node) * static_cast<size_t>(inner_.size()) +
+           static_cast<size_t>(rank);
   }
 
   Backend& backend_;
@@ -152,8 +160,10 @@ class RingAttention final : public SequenceAttention {
   Communicator& outer_;
   Communicator& inner_;
   RingBackward circulate_;
-  std::vector<Slices> by_keys_;     // of my queries and each ring position's keys
-  std::vector<Slices> by_queries_;  // of each ring position's queries and my keys
+  // By ring position, of my queries and its keys; in backward, of what circulates and what stays,
+  // the second of each pair for the end of the inner ring.
+  std::vector<Slices> by_keys_;
+  std::vector<std::pair<Slices, Slices>> backward_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace ringbolt {
@@ -44,6 +45,9 @@ using SliceList = std::span<const AttentionSlice>;
 
 /// Query-key pairs of the whole list. One pair costs 4 D floating-point operations a head forward, 10 D backward.
 int64_t attention_pairs(SliceList slices);
+
+/// Two lists of the same pairs, cut by query rows so that each has half of them, give or take a row.
+std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(SliceList slices);
 
 /// One causal square a document: documents [offsets[i], offsets[i+1]) of one token buffer, block-diagonal. A micro-batch
 /// of B sequences is the list for offsets 0, S, 2S, …

@@ -135,12 +135,14 @@ TEST(RingAccumulate, BringsEachOwnerTheSumOfAllRanks) {
       Overlap overlap(backend);
       for (int round = 0; round < 2; ++round) {  // buffers that were used already
         const int64_t before = world.context().traffic.messages;
-        ring_accumulate(world, overlap, backend, bytes_of(own.view()), buffers, home, sums,
-                        [&](int owner, ConstBytes block, View sum) {
-                          EXPECT_EQ(owner_in(block), owner);
-                          expect_all(sum, 0);
-                          add_share(sum, share(world.rank(), owner));
-                        });
+        ring_accumulate(
+            world, overlap, backend, bytes_of(own.view()), buffers, home, sums,
+            [&](int owner, ConstBytes block, View sum) {
+              EXPECT_EQ(owner_in(block), owner);
+              expect_all(sum, 0);
+              add_share(sum, share(world.rank(), owner));
+            },
+            [](ConstBytes, View) {});
         expect_all(home, expected_sum(ranks, world.rank()));
         EXPECT_EQ(world.context().traffic.messages - before, 2 * (ranks - 1));
       }
@@ -157,11 +159,35 @@ TEST(RingAccumulate, SendsASumBehindItsBlockAndKeepsOnesOwn) {
     BlockBuffers buffers(backend, world, DType::f32, own.shape());
     SumBuffers sums(backend, world, home.shape());
     Overlap overlap(backend);
-    ring_accumulate(noting, overlap, backend, bytes_of(own.view()), buffers, home, sums,
-                    [&](int, ConstBytes, View) { notes.push_back("body"); });
+    ring_accumulate(
+        noting, overlap, backend, bytes_of(own.view()), buffers, home, sums,
+        [&](int, ConstBytes, View) { notes.push_back("body"); },
+        [&](ConstBytes, View) { notes.push_back("finish"); });
     EXPECT_EQ(notes, (std::vector<std::string>{"send block", "body", "send block", "body",
-                                               "send sum", "body", "send sum"}));
+                                               "send sum", "body", "send sum", "finish"}));
   });
+}
+
+TEST(RingAccumulate, AddsWhatWasLeftOfOnesOwnShare) {
+  for (const int ranks : {1, 2, 3, 4}) {
+    on_ranks(ranks, [&](Communicator& world, Backend& backend) {
+      const Tensor own = block_of(backend, world.rank());
+      Tensor home = block_of(backend, -77);
+      BlockBuffers buffers(backend, world, DType::f32, own.shape());
+      SumBuffers sums(backend, world, home.shape());
+      Overlap overlap(backend);
+      ring_accumulate(
+          world, overlap, backend, bytes_of(own.view()), buffers, home, sums,
+          [&](int owner, ConstBytes, View sum) {
+            if (owner != world.rank()) add_share(sum, share(world.rank(), owner));
+          },
+          [&](ConstBytes block, View sum) {
+            EXPECT_EQ(block.data(), own.view().bytes());
+            add_share(sum, share(world.rank(), world.rank()));
+          });
+      expect_all(home, expected_sum(ranks, world.rank()));
+    });
+  }
 }
 
 TEST(RingAccumulate, NestsAsADoubleRing) {
@@ -179,17 +205,20 @@ TEST(RingAccumulate, NestsAsADoubleRing) {
                SumBuffers inner_sums(backend, *inner, home.shape());
                Overlap overlap(backend);
                int visited = 0;
-               ring_accumulate(*outer, overlap, backend, bytes_of(own.view()), outer_blocks, home,
-                               outer_sums, [&](int owner_node, ConstBytes of_node, View node_sum) {
-                                 ring_accumulate(
-                                     *inner, overlap, backend, of_node, inner_blocks, node_sum,
-                                     inner_sums, [&](int owner_inner, ConstBytes block, View sum) {
-                                       const int owner = owner_node * inner_size + owner_inner;
-                                       EXPECT_EQ(owner_in(block), owner);
-                                       add_share(sum, share(world.rank(), owner));
-                                       ++visited;
-                                     });
-                               });
+               ring_accumulate(
+                   *outer, overlap, backend, bytes_of(own.view()), outer_blocks, home, outer_sums,
+                   [&](int owner_node, ConstBytes of_node, View node_sum) {
+                     ring_accumulate(
+                         *inner, overlap, backend, of_node, inner_blocks, node_sum, inner_sums,
+                         [&](int owner_inner, ConstBytes block, View sum) {
+                           const int owner = owner_node * inner_size + owner_inner;
+                           EXPECT_EQ(owner_in(block), owner);
+                           add_share(sum, share(world.rank(), owner));
+                           ++visited;
+                         },
+                         [](ConstBytes, View) {});
+                   },
+                   [](ConstBytes, View) {});
                EXPECT_EQ(visited, world.size());
                expect_all(home, expected_sum(world.size(), world.rank()));
              });

@@ -1,5 +1,9 @@
 #include "core/backend/attention_slice.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "tests/support/reference/attention.h"
@@ -31,6 +35,32 @@ TEST(AttentionSlice, CountsPairsAsBruteForceDoes) {
     }
   }
   EXPECT_EQ(compared, 8 * 8 * 19 * 2);
+}
+
+TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
+  const std::vector<std::vector<AttentionSlice>> lists = {
+      {{0, 40, 0, 40, Mask::causal, 0}},
+      {{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}},
+      {{3, 20, 5, 30, Mask::causal, -4}, {20, 21, 0, 30, Mask::full, 0}},
+      {{0, 1, 0, 1, Mask::causal, 0}},
+      {{0, 5, 0, 5, Mask::causal, -5}},
+      {},
+  };
+  for (const auto& list : lists) {
+    const auto [first, second] = halves(list);
+    int64_t widest = 0;
+    for (int64_t i = 0; i < 40; ++i) {
+      std::vector<int64_t> both = reference::visible_keys(first, i);
+      const std::vector<int64_t> others = reference::visible_keys(second, i);
+      both.insert(both.end(), others.begin(), others.end());
+      std::vector<int64_t> whole = reference::visible_keys(list, i);
+      std::sort(both.begin(), both.end());
+      std::sort(whole.begin(), whole.end());
+      EXPECT_EQ(both, whole) << "row " << i;
+      widest = std::max(widest, static_cast<int64_t>(whole.size()));
+    }
+    EXPECT_LE(std::abs(attention_pairs(first) - attention_pairs(second)), 2 * widest);
+  }
 }
 
 TEST(AttentionSlice, CountsPairsOfAMillionTokensIn64Bits) {
