@@ -33,7 +33,7 @@ Json read_scaling(const std::string& given) {
   const size_t first = given.find_first_not_of(" \t\n");
   if (first != std::string::npos && given[first] == '{')
     return Json::parse(given, "--rope-scaling");
-  const Json file = read_json_file(given);
+  Json file = read_json_file(given);
   for (const char* member : {"rope_parameters", "rope_scaling"}) {
     const Json* inside = file.is_object() ? file.find(member) : nullptr;
     if (inside != nullptr && !inside->is_null()) return *inside;

@@ -110,6 +110,7 @@ std::string name_of(RopeMethod method) {
 
 std::vector<std::string> rope_method_names() {
   std::vector<std::string> names;
+  names.reserve(kMethods.size());
   for (const auto& [method, name] : kMethods) names.emplace_back(name);
   return names;
 }
