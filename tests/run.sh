@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a change must pass, on any Debian or Ubuntu machine: installs what is missing, builds, runs all tests.
 #
-#   bash tests/run.sh            all stages, about 15 minutes on 2 cores from nothing
+#   bash tests/run.sh            all stages, about 20 minutes on 2 cores from nothing
 #   bash tests/run.sh tests      only these stages, of: tests headers cuda sanitizers threads
 #
 # tests       preset cpu: every test but those that need a GPU; the install test is one of them
@@ -46,7 +46,7 @@ run_tests() {
   local preset=$1 report total bad left_out status=0
   report=$PWD/build/$preset/junit.xml
   rm -f "$report"
-  ctest --preset "$preset" --output-junit "$report" </dev/null || status=$?
+  ctest --preset "$preset" -j "$jobs" --output-junit "$report" </dev/null || status=$?
   total=$(junit_count "$report" tests)
   bad=$(junit_count "$report" failures)
   left_out=$(($(junit_count "$report" skipped) + $(junit_count "$report" disabled)))
