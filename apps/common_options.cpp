@@ -1,8 +1,11 @@
 #include "apps/common_options.h"
 
+#include <algorithm>
+
 #include "apps/ranks.h"
 #include "core/base/error.h"
 #include "core/cuda/cuda_backend.h"
+#include "parallel/launch.h"
 
 namespace ringbolt {
 
@@ -52,8 +55,10 @@ void DeviceOptions::declare(OptionSet& options) {
 
 std::unique_ptr<Backend> DeviceOptions::make_backend(int64_t local_ranks) const {
   if (device == Device::cuda) {
-    if (local_ranks > 1) {
-      throw UsageError(message(concat(local_ranks, " ranks cannot share GPUs yet"),
+    const std::optional<Launch>& launch = find_launch();
+    const int64_t ranks = std::max<int64_t>(local_ranks, launch ? launch->size : 1);
+    if (ranks > 1) {
+      throw UsageError(message(concat(ranks, " ranks cannot compute on GPUs yet"),
                                "what ranks exchange must lie in host memory in this version",
                                "Use one rank with --device cuda, or --device cpu."));
     }

@@ -235,6 +235,13 @@ TEST_F(TrainOnMpi, HasTheLossesOfOneAndGoesOnWithoutMpi) {
   expect_same_losses("three", "one", 8);
 }
 
+TEST_F(TrainOnMpi, RefusesGpusAsRanksExchangeHostMemory) {
+  const Outcome outcome = run_on_mpi(2, program(words("gpus", 8, {"--device", "cuda"})));
+  EXPECT_EQ(outcome.status, 2) << outcome.err;
+  EXPECT_NE(outcome.err.find("2 ranks cannot compute on GPUs yet"), std::string::npos)
+      << outcome.err;
+}
+
 TEST_F(TrainOnMpi, ASignalToOneRankStopsAllAfterTheSameStep) {
   expect_success(words("whole", 60));
   Program program = start_with_known_pids(3, words("stopped", 60, {"--checkpoint-every", "2"}));
