@@ -271,6 +271,8 @@ bool ThreadTransport::Pending::test() {
 
 void ThreadTransport::Pending::fail_where_hopeless(Clock::time_point now,
                                                    Clock::time_point deadline) const {
+  // A copy gave the mutex back meanwhile: a rank may have failed, and others ended because of it.
+  if (hub().has_failed()) hub().throw_failure(transport_.rank_);
   std::string what;
   const Side& side = receive_.done ? send_ : receive_;
   if (!side.done && side.matched == nullptr && hub().has_ended(side.peer)) {
