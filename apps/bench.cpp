@@ -119,13 +119,7 @@ class Report {
                     milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds),
                     fixed(r.rate() / 1e9, 1), fixed(r.peak / 1e9, 1),
                     fixed(100 * r.peak_share(), 1) + "%", format_bytes(r.resident_bytes)});
-    rows_.push_back(Json::object()
-                        .set("name", r.name)
-                        .set("dtype", name_of(r.dtype))
-                        .set("median_seconds", r.timing.median_seconds)
-                        .set("min_seconds", r.timing.min_seconds)
-                        .set("max_seconds", r.timing.max_seconds)
-                        .set("repetitions", r.timing.repetitions)
+    rows_.push_back(timed(r.name, r.dtype, r.timing)
                         .set("resident_peak_bytes", r.resident_bytes)
                         .set("flops", r.flops)
                         .set("flops_per_second", r.rate())
@@ -137,13 +131,7 @@ class Report {
     memory_table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
                            fixed(r.bytes_per_second() / 1e9, 1), fixed(r.copy_bytes_per_second / 1e9, 1),
                            fixed(100 * r.copy_share(), 1) + "%"});
-    rows_.push_back(Json::object()
-                        .set("name", r.name)
-                        .set("dtype", name_of(r.dtype))
-                        .set("median_seconds", r.timing.median_seconds)
-                        .set("min_seconds", r.timing.min_seconds)
-                        .set("max_seconds", r.timing.max_seconds)
-                        .set("repetitions", r.timing.repetitions)
+    rows_.push_back(timed(r.name, r.dtype, r.timing)
                         .set("bytes_per_second", r.bytes_per_second())
                         .set("copy_bytes_per_second", r.copy_bytes_per_second)
                         .set("copy_share", r.copy_share()));
@@ -160,6 +148,15 @@ class Report {
   Json json() const { return Json(rows_); }
 
  private:
+  static Json timed(const std::string& name, DType dtype, const Timing& timing) {
+    return Json::object()
+        .set("name", name)
+        .set("dtype", name_of(dtype))
+        .set("median_seconds", timing.median_seconds)
+        .set("min_seconds", timing.min_seconds)
+        .set("max_seconds", timing.max_seconds)
+        .set("repetitions", timing.repetitions);
+  }
   static std::string milliseconds(double seconds) {
     return fixed(seconds * 1e3, seconds < 0.1 ? 3 : 1) + " ms";
   }

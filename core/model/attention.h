@@ -14,7 +14,8 @@ class Attention {
  public:
   virtual ~Attention() = default;
 
-  /// q (T, H, D) and kv (T, 2K, D), rotated unless the attention is one that does it, A; out (T, H, D) A and lse (T, H) f32 are overwritten.
+  /// q (T, H, D) and kv (T, 2K, D) A, rotated unless the attention is one that does it; out (T, H, D) A and lse (T, H) f32
+  /// are overwritten.
   virtual void forward(int64_t layer, ConstView q, ConstView kv, View out, View lse) = 0;
   /// dout (T, H, D) A, with the operands and results of forward; dq (T, H, D) and dkv (T, 2K, D) A are overwritten.
   virtual void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
