@@ -50,11 +50,12 @@ struct BenchOptions {
         {{"all", What::all},
          {"matmul", What::matmul},
          {"attention", What::attention},
+         {"rowwise", What::rowwise},
          {"step", What::step},
          {"rotary", What::rotary},
          {"ring", What::ring}},
-        "Which workloads; all is those of one rank, rotary the table of a million positions, "
-        "ring attention over ranks");
+        "Which workloads; all is those of one rank, rowwise the row-wise operations beside a copy, "
+        "rotary the table of a million positions, ring attention over ranks");
     options.choice<Dtypes>(
         "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
         "Types of inputs; bf16 is left out on a machine without such instructions");

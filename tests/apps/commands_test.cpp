@@ -53,6 +53,16 @@ TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
   EXPECT_EQ(run_ringbolt(small).status, 2) << "other workloads are those of one rank";
 }
 
+TEST_F(Commands, BenchTimesWorkloadsOfOneRank) {
+  for (const char* what : {"attention", "rowwise", "step"}) {
+    const Outcome outcome =
+        expect_success({"bench", "--what", what, "--attention-lengths", "64", "--head-dims", "16",
+                        "--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length",
+                        "64", "--dtype", "f32", "--seconds", "0.001", "--json", "-"});
+    EXPECT_GT(Json::parse(outcome.out, "standard output").at("results").items().size(), 0U) << what;
+  }
+}
+
 TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {
   write_file(folder_ / "b.txt", "second\n");
   write_file(folder_ / "a.txt", "first \xC3\xA9\r\n");
