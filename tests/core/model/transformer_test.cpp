@@ -123,6 +123,27 @@ TEST_P(ModelAgainstReference, GradientsOfMicroBatchesAddUp) {
   expect_all_close(model.gradients(), expected);
 }
 
+TEST_P(ModelAgainstReference, GradientOfTheAnglesMatchesUnderEveryRecomputePolicy) {
+  for (const ModelConfig& config : {grouped(), tied()}) {
+    const Batch batch = packed_batch(config.vocab_size);
+    const reference::Parameters parameters = random_parameters(config, dtype());
+    const Values expected =
+        reference::model_forward_backward(config, parameters, batch).dangles;
+    std::vector<float> first;
+    for (const Recompute policy :
+         {Recompute::none, Recompute::block, Recompute::block_keep_attention}) {
+      ModelUnderTest model(backend(), config, dtype(), parameters);
+      Tensor dangles = backend().allocate(DType::f32, {71, config.head_dim / 2});
+      backend().fill_zero(dangles);
+      model.train(batch, policy, 68, MicroBatch::last_of_step, dangles);
+      const std::vector<float> actual = download_f32(backend(), dangles);
+      EXPECT_TRUE(close_in_norm(actual, expected, bound()));
+      if (first.empty()) first = actual;
+      EXPECT_EQ(actual, first);
+    }
+  }
+}
+
 TEST_P(ModelAgainstReference, RecomputePoliciesGiveTheSameBits) {
   for (const ModelConfig& config : {grouped(), tied()}) {
     const Batch batch = packed_batch(config.vocab_size);
