@@ -91,18 +91,24 @@ void ResidentParameters::for_each(const std::function<void(const ParameterPiece&
   }
 }
 
-double ResidentParameters::gradient_norm() {
-  double squares = 0;
-  for (Buffers& b : buffers_) squares += backend_.sum_of_squares(b.gradients);  // padding is zero
-  return std::sqrt(squares);
+GradientNorms ResidentParameters::gradient_norms() {
+  GradientNorms squares;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    double& sum = groups_[g].owner == ParameterOwner::model ? squares.model : squares.rotary;
+    sum += backend_.sum_of_squares(buffers_[g].gradients);  // padding is zero
+  }
+  return {std::sqrt(squares.model), std::sqrt(squares.rotary)};
 }
 
-void ResidentParameters::update(const AdamWStep& step) { update_pieces(backend_, *this, step); }
+void ResidentParameters::update(const AdamWStep& step, float rotary_gradient_scale) {
+  update_pieces(backend_, *this, step, rotary_gradient_scale);
+}
 
-void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step) {
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step, float rotary_gradient_scale) {
   store.for_each([&](const ParameterPiece& piece) {
     AdamWStep own = step;
     if (piece.spec.decay == Decay::no) own.weight_decay = 0;
+    if (piece.spec.owner == ParameterOwner::rotary_method) own.gradient_scale = rotary_gradient_scale;
     backend.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
   });
 }
@@ -116,7 +122,7 @@ void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
 void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has,
                   uint64_t seed) {
   fill_weights(backend, store, [&](const ParameterPiece& piece, std::span<float> values) {
-    const bool may_miss = piece.spec.when_missing == WhenMissing::initialise;
+    const bool may_miss = piece.spec.owner == ParameterOwner::rotary_method;
     if (may_miss && has && !has(piece.spec.name)) return draw_initial(piece, store.config(), seed, values);
     read(piece.spec.name, piece.first, values);
   });

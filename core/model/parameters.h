@@ -30,6 +30,13 @@ struct ParameterPiece {
 /// Whether other micro-batches of the same step follow one.
 enum class MicroBatch { more_follow, last_of_step };
 
+/// Euclidean norms of gradients.
+struct GradientNorms {
+  double model = 0;
+  double rotary = 0;  ///< of a rotary method's own weights
+  friend bool operator==(const GradientNorms&, const GradientNorms&) = default;
+};
+
 class ParameterStore {
  public:
   virtual ~ParameterStore() = default;
@@ -48,10 +55,11 @@ class ParameterStore {
   virtual void for_each(const std::function<void(const ParameterPiece&)>& visit) = 0;
   /// Weights were set through for_each: weights() of all ranks show them from here on.
   virtual void weights_changed() = 0;
-  /// The Euclidean norm of all gradients of all ranks. Waits.
-  virtual double gradient_norm() = 0;
-  /// One AdamW step; `step.weight_decay` applies where the spec says so.
-  virtual void update(const AdamWStep& step) = 0;
+  /// Of the gradients of all ranks. Waits.
+  virtual GradientNorms gradient_norms() = 0;
+  /// One AdamW step; `step.weight_decay` applies where the spec says so, and `rotary_gradient_scale` in the place of
+  /// step.gradient_scale to a rotary method's own weights.
+  virtual void update(const AdamWStep& step, float rotary_gradient_scale) = 0;
 };
 
 enum class StorePurpose { inference, training };
@@ -69,8 +77,8 @@ class ResidentParameters final : public ParameterStore {
   void gradients_complete(int64_t, MicroBatch) override {}
   void for_each(const std::function<void(const ParameterPiece&)>& visit) override;
   void weights_changed() override {}
-  double gradient_norm() override;
-  void update(const AdamWStep& step) override;
+  GradientNorms gradient_norms() override;
+  void update(const AdamWStep& step, float rotary_gradient_scale) override;
 
  private:
   struct Buffers {
@@ -93,8 +101,8 @@ class ResidentParameters final : public ParameterStore {
 /// branch (GPT-2's rule), one for norms, zero for biases, CLEX's as released. A function of (seed, name, element) alone.
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
 
-/// AdamW on every piece that a store holds, without weight decay where the spec says so.
-void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step);
+/// ParameterStore::update of the pieces that a store holds.
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step, float rotary_gradient_scale);
 
 /// Reads elements [first, first + count) of the named tensor as f32.
 using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;
