@@ -1,6 +1,9 @@
 #include "apps/model_options.h"
 
+#include <map>
+
 #include "core/base/error.h"
+#include "rope/clex_training.h"
 #include "rope/table.h"
 #include "rope/two_part.h"
 
@@ -33,10 +36,9 @@ LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options)
                   StorePurpose::inference),
       method_(parameters_.config()),
       model_(backend, parameters_) {
-  load_weights(backend, parameters_,
-               [this](const std::string& name, int64_t first, std::span<float> values) {
-                 source_->read(name, first, values);
-               });
+  load_weights_of(*source_, backend, parameters_, 1);
+  if (config().rope_scaling.method == RopeMethod::clex)
+    method_.set_clex_weights(read_clex_weights(backend, parameters_));
 }
 
 RotaryTables LoadedModel::rotary(int64_t length) const {
@@ -48,6 +50,30 @@ GrowingRotation LoadedModel::growing_rotation() const {
   if (is_two_part(config().rope_scaling.method))
     rotation.two_part = two_part_rotation(backend_, method_);
   return rotation;
+}
+
+void load_weights_of(const WeightSource& source, Backend& backend, ParameterStore& parameters,
+                     uint64_t seed) {
+  std::map<std::string, Shape> stored;
+  for (const ParameterGroup& group : parameter_groups(source.config())) {
+    for (const ParameterSpec& spec : group.tensors) stored.emplace(spec.name, spec.shape);
+  }
+  for (const ParameterGroup& group : parameter_groups(parameters.config())) {
+    for (const ParameterSpec& spec : group.tensors) {
+      const auto found = stored.find(spec.name);
+      if (found == stored.end() || found->second == spec.shape) continue;
+      throw UsageError(message(concat("the rotary options do not fit ", source.description()),
+                               concat(spec.name, " has the shape ", found->second.str(), " there and ",
+                                      spec.shape.str(), " by the options"),
+                               "Leave --rope-scaling and --rope-method out."));
+    }
+  }
+  load_weights(
+      backend, parameters,
+      [&](const std::string& name, int64_t first, std::span<float> values) {
+        source.read(name, first, values);
+      },
+      [&](const std::string& name) { return source.has(name); }, seed);
 }
 
 void require_vocabulary(const std::string& what, int64_t vocab_size, const ModelConfig& model) {

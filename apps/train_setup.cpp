@@ -78,6 +78,14 @@ void require_same_sequences(const Origin& origin, const TrainingRecipe& recipe) 
                   : concat("Choose --sequence-ranks so that the data ranks divide ", before, ".")));
 }
 
+void require_trainable(const ModelConfig& config) {
+  const RopeScaling& s = config.rope_scaling;
+  if (s.method != RopeMethod::clex || !s.resonance) return;
+  throw UsageError(message("--rope-resonance does not go with training clex",
+                           "a period that is rounded to whole tokens has no gradient",
+                           "Leave it out, and give it to evaluate."));
+}
+
 void require_mappable(const TrainOptions& o, const ModelConfig& config) {
   if (o.positions.map == PositionMap::none) return;
   const bool two_part = is_two_part(config.rope_scaling.method);
@@ -115,6 +123,7 @@ EvaluationProtocol validation_protocol(const TrainOptions& o, const TrainingReci
 
 TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int world) {
   Origin origin = find_origin(o, run);
+  require_trainable(origin.config);
   require_mappable(o, origin.config);
   const MeshShape mesh = o.mesh.mesh(world, origin.config);
   const TrainingRecipe recipe = recipe_of(o, origin.config, mesh.data);

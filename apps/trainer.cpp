@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "apps/model_options.h"
 #include "apps/results.h"
 #include "apps/train_memory.h"
 #include "core/base/error.h"
@@ -51,6 +52,18 @@ std::unique_ptr<Placement> make_placement(const TrainOptions& o, Backend& backen
       });
 }
 
+std::unique_ptr<ClexTraining> make_clex(const TrainOptions& o, Backend& backend,
+                                        ParameterStore& parameters, const TrainingRecipe& recipe,
+                                        const TokenDataset& data) {
+  const ModelConfig& config = parameters.config();
+  if (config.rope_scaling.method != RopeMethod::clex) return nullptr;
+  const SequencePositions mapped = o.positions.positions(recipe, data);
+  return std::make_unique<ClexTraining>(
+      backend, parameters,
+      mapped ? clex_sequences(config, o.positions.length(recipe), mapped)
+             : clex_sequences(config, recipe.context_length, recipe.seed));
+}
+
 ProgressOutput progress_of(const TrainOptions& o, bool is_first) {
   ProgressOutput output = o.out.progress_output();
   if (!is_first) output.mode = ProgressMode::none;
@@ -82,8 +95,9 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       method_(config_),
       placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),
       rotary_(rotary_tables(*backend_, method_, o.positions.length(recipe_))),
+      clex_(make_clex(o, *backend_, *parameters_, recipe_, data_)),
       step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_,
-            o.positions.positions(recipe_, data_)),
+            o.positions.positions(recipe_, data_), clex_.get()),
       meter_(world),
       progress_("train", o.steps, "steps", progress_of(o, is_first()), first_step_),
       last_saved_(first_step_) {
@@ -99,10 +113,7 @@ void Trainer::load(const Origin& origin) {
   if (origin.checkpoint) {
     load_training_state(*backend_, *parameters_, *origin.checkpoint);
   } else if (origin.weights) {
-    load_weights(*backend_, *parameters_,
-                 [&](const std::string& name, int64_t first, std::span<float> values) {
-                   origin.weights->read(name, first, values);
-                 });
+    load_weights_of(*origin.weights, *backend_, *parameters_, recipe_.seed);
   } else {
     initialise(*backend_, *parameters_, recipe_.seed);
   }
@@ -191,6 +202,7 @@ Json Trainer::wall_of(const StepResult& result, double step_seconds) const {
 }
 
 void Trainer::evaluate(Json& line) {
+  if (clex_ != nullptr) method_.set_clex_weights(read_clex_weights(*backend_, *parameters_));
   const ContextLoss result =
       evaluate_context(model_, *placement_, validation_protocol(o_, recipe_), validation_->tokens(),
                        reader_of(*validation_), rotary_);

@@ -21,6 +21,7 @@
 #include "core/train/training_step.h"
 #include "io/metrics.h"
 #include "parallel/mesh.h"
+#include "rope/clex_training.h"
 #include "rope/method.h"
 
 namespace ringbolt {
@@ -77,6 +78,7 @@ class Trainer {
   RotaryMethod method_;
   std::unique_ptr<Placement> placement_;
   RotaryTables rotary_;
+  std::unique_ptr<ClexTraining> clex_;  ///< where that is the method
   TrainingStep step_;
   StepMeter meter_;
   std::optional<MetricsLog> metrics_;

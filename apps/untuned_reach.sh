@@ -4,7 +4,7 @@
 #   bash apps/untuned_reach.sh CHECKPOINT TOKENIZER TEXT [OUT]
 #
 # Evaluates the checkpoint from 1x to 16x its training length on the same text under every method and prints one table of
-# losses, a column a method; OUT (default untuned-reach) gets a JSON file for each and a plot. The ranking is what comes out.
+# losses, a line a method; OUT (default untuned-reach) gets a JSON file for each. The ranking is what comes out.
 # TRAINED=256 is the training length, TOKENS=16K the targets of each length, FACTORS="4 16" those of the fixed methods.
 set -euo pipefail
 
@@ -13,21 +13,10 @@ tokenizer=${2:?name a tokenizer}
 text=${3:?name a text file}
 out=${4:-untuned-reach}
 trained=${TRAINED:-256}
-tokens=${TOKENS:-16K}
 factors=${FACTORS:-4 16}
-here=$(cd "$(dirname "$0")/.." && pwd)
-ringbolt=${RINGBOLT:-$here/build/cpu/apps/ringbolt}
-lengths="$trained,$((2 * trained)),$((4 * trained)),$((8 * trained)),$((16 * trained))"
-mkdir -p "$out"
+. "$(dirname "$0")/reach_common.sh"
 
-evaluate() {  # NAME OPTIONS…
-  local name=$1
-  shift
-  [ -s "$out/$name.json" ] && return  # a second call goes on where the first one stopped
-  echo "$name" >&2
-  "$ringbolt" evaluate --checkpoint "$checkpoint" --tokenizer "$tokenizer" --text "$text" --context-lengths "$lengths" \
-    --tokens-per-length "$tokens" --progress none --json "$out/$name.json" "$@" > /dev/null
-}
+evaluate() { evaluate_model "$checkpoint" "$@"; }  # NAME OPTIONS…
 
 evaluate plain
 evaluate log-scaled --rope-log-scale clipped
@@ -49,11 +38,4 @@ evaluate rerope --rope-method rerope --rope-window "$window"
 evaluate leaky-rerope --rope-method leaky-rerope --rope-window "$window" --rope-factor 16
 
 echo
-printf '%-24s' method
-for length in ${lengths//,/ }; do printf '%10s' "$length"; done
-echo
-for file in "$out"/*.json; do
-  printf '%-24s' "$(basename "$file" .json)"
-  sed -n '/"lengths"/,$p' "$file" | awk '/"context_length"/ { inside = 1 } inside && /"loss"/ { gsub(/[^0-9.eE+-]/, "", $2); printf "%10.4f", $2; inside = 0 }'
-  echo
-done
+table_of method "$out"/*.json

@@ -17,6 +17,8 @@ const std::vector<std::string>& known_members() {
       "rope_type", "type", "factor", kOriginal, "attention_factor", "beta_fast", "beta_slow",
       "truncate", "mscale", "mscale_all_dim", "low_freq_factor", "high_freq_factor", "short_factor",
       "long_factor", "rope_theta", "partial_rotary_factor",
+      // CLEX's released configurations:
+      "max_factor", "param_factor", "act", "time_dt",
       // written by some trainers, without a meaning to the method:
       "finetuned",
       // ours:
@@ -72,6 +74,9 @@ constexpr Words<LogScale, 3> kLogScales{"log_scale",
                                           {LogScale::clipped, "clipped"},
                                           {LogScale::unclipped, "unclipped"}}}};
 
+constexpr Words<ClexActivation, 2> kActivations{
+    "act", {{{ClexActivation::tanh, "tanh"}, {ClexActivation::silu, "silu"}}}};
+
 bool may_lack_factor(RopeMethod method) {
   switch (method) {
     case RopeMethod::none:
@@ -90,7 +95,14 @@ double read_factor(const JsonMembers& m, const ModelConfig& c, const RopeScaling
       m.find("factor") == nullptr) {
     return static_cast<double>(c.max_position_embeddings) / static_cast<double>(s.original_length);
   }
+  if (s.method == RopeMethod::clex && m.find("max_factor") != nullptr) return m.real("max_factor");
   return may_lack_factor(s.method) ? m.real("factor", 1.0) : m.real("factor");
+}
+
+void read_clex(const JsonMembers& m, const std::string& origin, RopeScaling& s) {
+  s.param_factor = m.integer("param_factor", s.param_factor);
+  s.clex_activation = kActivations.read(m, origin, s.clex_activation);
+  s.time_step = m.real("time_dt", s.time_step);
 }
 
 void read_extras(const JsonMembers& m, const std::string& origin, RopeScaling& s) {
@@ -129,8 +141,18 @@ void set_list(Json& json, const char* name, const std::vector<double>& values) {
   json.set(name, list);
 }
 
+/// All four, which the released code asks for.
+void set_clex(Json& json, const RopeScaling& s) {
+  json.set("max_factor", static_cast<int64_t>(s.factor))
+      .set("param_factor", s.param_factor)
+      .set(kActivations.member, kActivations.name_of(s.clex_activation))
+      .set("time_dt", s.time_step);
+}
+
 void set_numbers(Json& json, const RopeScaling& s, const RopeScaling& usual) {
-  if (s.factor != 1 || !may_lack_factor(s.method)) json.set("factor", s.factor);
+  const bool clex = s.method == RopeMethod::clex;
+  if (clex) set_clex(json, s);
+  if (!clex && (s.factor != 1 || !may_lack_factor(s.method))) json.set("factor", s.factor);
   if (s.original_length > 0) json.set(kOriginal, s.original_length);
   if (s.attention_factor) json.set("attention_factor", *s.attention_factor);
   if (s.mscale) json.set("mscale", *s.mscale);
@@ -196,6 +218,7 @@ void read_rope(const Json& json, const std::string& origin, ModelConfig& c) {
   }
   read_yarn(m, origin, s);
   read_extras(m, origin, s);
+  if (s.method == RopeMethod::clex) read_clex(m, origin, s);
   if (s.method == RopeMethod::llama3) s.original_length = m.integer(kOriginal);
   s.original_length = m.integer(kOriginal, c.rope_scaling.original_length);
   if (s.original_length == 0 && uses_original_length(s))

@@ -296,18 +296,22 @@ int64_t tokens_of_rank(const TrainingShape& c) {
 struct GroupSize {
   int64_t whole;
   int64_t owned;
+  DType dtype;
+
+  int64_t masters() const { return dtype == DType::f32 ? 0 : owned * kF32; }
 };
 
 std::vector<GroupSize> group_sizes(const TrainingShape& c) {
   std::vector<GroupSize> sizes;
   for (const ParameterGroup& group : parameter_groups(c.model)) {
+    const DType dtype = group.dtype(c.dtype);
     if (!c.sharding) {
-      sizes.push_back({group.elements, group.elements});
+      sizes.push_back({group.elements, group.elements, dtype});
       continue;
     }
     const int64_t ranks = c.mesh.world();
     const int64_t piece = round_up((group.elements + ranks - 1) / ranks, kPieceElements);
-    sizes.push_back({piece * ranks, piece});
+    sizes.push_back({piece * ranks, piece, dtype});
   }
   return sizes;
 }
@@ -316,8 +320,7 @@ void hold_state(Ledger& ledger, const TrainingShape& c, const std::vector<GroupS
                 std::vector<Hold>& holds) {
   const bool pieces_only = c.sharding == ShardState::gradients;
   for (const GroupSize& g : groups) {
-    const int64_t masters = c.dtype == DType::f32 ? 0 : g.owned * kF32;
-    holds.push_back(ledger.hold(parameters, g.whole * size_of(c.dtype) + masters));
+    holds.push_back(ledger.hold(parameters, g.whole * size_of(g.dtype) + g.masters()));
     holds.push_back(ledger.hold(gradients, (pieces_only ? g.owned : g.whole) * kF32));
     holds.push_back(ledger.hold(moments, 2 * g.owned * kF32));
   }
@@ -358,7 +361,10 @@ MemoryAccount training_memory(const TrainingShape& c) {
   std::vector<Hold> state;
   hold_state(ledger, c, groups, state);
   state.push_back(ledger.hold(workspace, library_bytes(c.gpu)));
-  state.push_back(ledger.hold(activations, t * c.model.head_dim * kF32));  // cos and sin
+  // cos and sin, and with CLEX the gradient of the angles.
+  const int64_t angles = t * c.model.head_dim / 2;
+  const bool trained = c.model.rope_scaling.method == RopeMethod::clex;
+  state.push_back(ledger.hold(activations, angles * (trained ? 3 : 2) * kF32));
   const auto whole_gradients = [&](size_t group) {
     return ledger.hold(gradients,
                        c.sharding == ShardState::gradients ? groups[group].whole * kF32 : 0);
@@ -403,7 +409,7 @@ MemoryAccount generation_memory(const GenerationShape& c) {
   std::vector<Hold> state;
   for (const GroupSize& g : group_sizes(whole)) {
     // A store for inference has masters, too, as it is made today.
-    state.push_back(ledger.hold(parameters, g.whole * (a + (c.dtype == DType::f32 ? 0 : kF32))));
+    state.push_back(ledger.hold(parameters, g.whole * size_of(g.dtype) + g.masters()));
   }
   state.push_back(ledger.hold(workspace, library_bytes(c.gpu)));
   state.push_back(ledger.hold(

@@ -38,8 +38,8 @@ ShardedParameters::ShardedParameters(Backend& backend, Communicator& ranks,
   for (const ParameterGroup& group : groups_) {
     Shard s;
     s.piece = round_up((group.elements + n - 1) / n, kPieceElements);
-    s.weights = zeros(dtype, s.piece * n);
-    if (dtype != DType::f32) s.masters = zeros(DType::f32, s.piece);
+    s.weights = zeros(group.dtype(dtype), s.piece * n);
+    if (group.dtype(dtype) != DType::f32) s.masters = zeros(DType::f32, s.piece);
     if (state == ShardState::optimizer) s.gradients = zeros(DType::f32, s.piece * n);
     if (state == ShardState::gradients) s.gradient_piece = zeros(DType::f32, s.piece);
     s.m = zeros(DType::f32, s.piece);

@@ -2,18 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-
-#include "rope/frequencies.h"
+#include <utility>
 
 namespace ringbolt {
 namespace {
 
 using State = std::vector<double>;
-
-State logarithms(State values) {
-  for (double& v : values) v = std::log(v);
-  return values;
-}
 
 /// a + h b
 State moved(const State& a, double h, const State& b) {
@@ -51,13 +45,21 @@ State hidden_inputs(const ClexWeights& w, const State& x) {
 Clex::Clex(int64_t dim, double base, ClexWeights weights, ClexActivation activation, double time_step)
     : dim_(dim), base_(base), w_(std::move(weights)), activation_(activation), time_step_(time_step) {}
 
+Clex::Clex(const ModelConfig& c, ClexWeights weights)
+    : Clex(rotary_dimension(c.rope_scaling, c.head_dim), c.rope_theta, std::move(weights),
+           c.rope_scaling.clex_activation, c.rope_scaling.time_step) {}
+
 int64_t Clex::scale_of(int64_t length, int64_t original_length, double max_factor) {
   const int64_t needed = (length + original_length - 1) / original_length;
   return std::clamp<int64_t>(needed, 1, std::max<int64_t>(1, static_cast<int64_t>(max_factor)));
 }
 
 Clex::State Clex::embedding(double t) const {
-  return logarithms(default_frequencies(dim_, ntk_base(dim_, base_, std::max(1.0, 2 * t - 1))));
+  const auto dim = static_cast<double>(dim_);
+  const double log_base = std::log(base_) + dim / (dim - 2) * std::log(std::max(1.0, 2 * t - 1));
+  State logs(static_cast<size_t>(dim_ / 2));
+  for (size_t i = 0; i < logs.size(); ++i) logs[i] = -2 * static_cast<double>(i) / dim * log_base;
+  return logs;
 }
 
 // --- the right-hand side --------------------------------------------------------------------------------------------
@@ -124,30 +126,47 @@ Clex::State Clex::step_backward(double t, double h, const State& z, const State&
   return dz;
 }
 
-void Clex::for_steps(double t, const std::function<void(double time, double h)>& body) const {
-  const auto steps = static_cast<int64_t>(std::ceil((t - 1) / time_step_ - 1e-9));
-  for (int64_t n = 0; n < steps; ++n)
-    body(1 + (t - 1) * static_cast<double>(n) / static_cast<double>(steps), (t - 1) / static_cast<double>(steps));
+// --- from scale to scale --------------------------------------------------------------------------------------------
+
+void Clex::for_steps(double from, double to, const std::function<void(double time, double h)>& body) const {
+  const auto steps = static_cast<int64_t>(std::ceil((to - from) / time_step_ - 1e-9));
+  const double h = (to - from) / static_cast<double>(steps);
+  for (int64_t n = 0; n < steps; ++n) body(from + h * static_cast<double>(n), h);
 }
 
-std::vector<double> Clex::frequencies(double t) const {
-  State z = logarithms(default_frequencies(dim_, base_));
-  for_steps(t, [&](double time, double h) { z = step(time, h, z); });
-  for (double& value : z) value = std::exp(value);
-  return z;
+std::vector<std::vector<double>> Clex::frequencies(std::span<const double> scales) const {
+  State z = embedding(1);
+  double at = 1;
+  std::vector<std::vector<double>> all;
+  for (const double scale : scales) {
+    for_steps(at, scale, [&](double time, double h) { z = step(time, h, z); });
+    at = scale;
+    all.push_back(z);
+    for (double& value : all.back()) value = std::exp(value);
+  }
+  return all;
 }
 
-Clex::Gradients Clex::backward(double t, const std::vector<double>& dfrequencies) const {
+Clex::Gradients Clex::backward(std::span<const double> scales,
+                               std::span<const std::vector<double>> dfrequencies) const {
   Gradients g{State(w_.up.size()), State(w_.down.size())};
-  std::vector<State> states{logarithms(default_frequencies(dim_, base_))};
+  std::vector<State> states{embedding(1)};  // before each step, and after the last
   std::vector<std::pair<double, double>> times;
-  for_steps(t, [&](double time, double h) {
-    times.emplace_back(time, h);
-    states.push_back(step(time, h, states.back()));
-  });
-  State dz = dfrequencies;
-  for (size_t i = 0; i < dz.size(); ++i) dz[i] *= std::exp(states.back()[i]);
-  for (size_t n = times.size(); n-- > 0;) dz = step_backward(times[n].first, times[n].second, states[n], dz, g);
+  std::vector<size_t> steps_to;  // of each scale
+  for (size_t k = 0; k < scales.size(); ++k) {
+    for_steps(k == 0 ? 1 : scales[k - 1], scales[k], [&](double time, double h) {
+      times.emplace_back(time, h);
+      states.push_back(step(time, h, states.back()));
+    });
+    steps_to.push_back(times.size());
+  }
+  State dz(states.front().size());
+  size_t n = times.size();
+  for (size_t k = scales.size(); k-- > 0;) {
+    for (; n > steps_to[k]; --n) dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
+    for (size_t i = 0; i < dz.size(); ++i) dz[i] += dfrequencies[k][i] * std::exp(states[n][i]);
+  }
+  for (; n > 0; --n) dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
   return g;
 }
 

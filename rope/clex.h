@@ -8,11 +8,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
-namespace ringbolt {
+#include "core/model/config.h"
 
-enum class ClexActivation { tanh, silu };
+namespace ringbolt {
 
 /// The network between d/2 logarithms and `hidden` units.
 struct ClexWeights {
@@ -26,16 +27,19 @@ class Clex {
   /// Weights with hidden = 0 are none at all: W_down = 0. Requires: dim > 2.
   Clex(int64_t dim, double base, ClexWeights weights = {}, ClexActivation activation = ClexActivation::tanh,
        double time_step = 0.01);
+  /// As a configuration says. Requires: its method is CLEX.
+  Clex(const ModelConfig& config, ClexWeights weights);
 
-  /// Frequencies (d/2) at scale t >= 1.
-  std::vector<double> frequencies(double t) const;
+  /// Frequencies (d/2) at each of `scales`, which begin at 1 or more and ascend: one solution through all of them.
+  std::vector<std::vector<double>> frequencies(std::span<const double> scales) const;
+  std::vector<double> frequencies(double t) const { return frequencies(std::span(&t, 1)).front(); }
 
   struct Gradients {
     std::vector<double> up;
     std::vector<double> down;
   };
-  /// Of a loss with this gradient of the frequencies (d/2) at scale t, through every step of the solver.
-  Gradients backward(double t, const std::vector<double>& dfrequencies) const;
+  /// Of a loss with these gradients of the frequencies (d/2) at each of `scales`, through every step of the solver.
+  Gradients backward(std::span<const double> scales, std::span<const std::vector<double>> dfrequencies) const;
 
   /// ceil(length / L), at most max_factor: the scale of a sequence.
   static int64_t scale_of(int64_t length, int64_t original_length, double max_factor);
@@ -48,7 +52,8 @@ class Clex {
   State step(double t, double h, const State& z) const;
   State step_backward(double t, double h, const State& z, const State& dnext, Gradients& gradients) const;
   State embedding(double t) const;  ///< ln theta_ntk(t)
-  void for_steps(double t, const std::function<void(double time, double h)>& body) const;
+  /// body(time, h) for the equal steps of at most time_step from one scale to another.
+  void for_steps(double from, double to, const std::function<void(double time, double h)>& body) const;
 
   int64_t dim_;
   double base_;

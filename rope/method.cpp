@@ -15,7 +15,7 @@
 namespace ringbolt {
 namespace {
 
-RotarySchedule base_schedule(const ModelConfig& config, int64_t length) {
+RotarySchedule base_schedule(const ModelConfig& config, int64_t length, const ClexWeights& clex) {
   const RopeScaling& s = config.rope_scaling;
   const int64_t dim = rotary_dimension(s, config.head_dim);
   const int64_t original = config.rope_original_length();
@@ -54,16 +54,16 @@ RotarySchedule base_schedule(const ModelConfig& config, int64_t length) {
     case RopeMethod::dprope:
       return {dprope_frequencies(dim, base, s.factor, original, s.interpolated_dimensions)};
     case RopeMethod::clex:
-      return {Clex(dim, base).frequencies(static_cast<double>(Clex::scale_of(length, original, s.factor)))};
+      return {Clex(config, clex).frequencies(static_cast<double>(Clex::scale_of(length, original, s.factor)))};
   }
   return {};
 }
 
 }  // namespace
 
-RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length) {
+RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length, const ClexWeights& clex) {
   const RopeScaling& s = config.rope_scaling;
-  RotarySchedule schedule = base_schedule(config, length);
+  RotarySchedule schedule = base_schedule(config, length, clex);
   schedule.attention_factor = s.attention_factor.value_or(schedule.attention_factor);
   if (s.resonance) make_resonant(schedule.frequencies);
   keep_rotated_share(schedule.frequencies, s.rotated_share, s.rotated_pairs);
@@ -84,7 +84,7 @@ int64_t RotaryMethod::key_of(int64_t length) const {
 
 const RotarySchedule& RotaryMethod::at(int64_t length) const {
   const int64_t key = key_of(length);
-  if (!schedule_ || key != key_) schedule_ = rotary_schedule(config_, length);
+  if (!schedule_ || key != key_) schedule_ = rotary_schedule(config_, length, clex_);
   key_ = key;
   return *schedule_;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/model/config.h"
@@ -19,12 +20,18 @@ struct RotarySchedule {
   double attention_factor = 1.0;    ///< multiplies cos and sin, so logits by its square
 };
 
-/// The schedule of a configuration for sequences of `length` tokens.
-RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length);
+/// The schedule of a configuration for sequences of `length` tokens. CLEX without weights is as training begins.
+RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length, const ClexWeights& clex = {});
 
 class RotaryMethod {
  public:
-  explicit RotaryMethod(const ModelConfig& config) : config_(config) {}
+  explicit RotaryMethod(const ModelConfig& config, ClexWeights clex = {}) : config_(config), clex_(std::move(clex)) {}
+
+  /// What CLEX's network has learnt; schedules are made anew.
+  void set_clex_weights(ClexWeights weights) {
+    clex_ = std::move(weights);
+    schedule_.reset();
+  }
 
   /// The reference holds until the next call with another length.
   const RotarySchedule& at(int64_t length) const;
@@ -38,6 +45,7 @@ class RotaryMethod {
   int64_t key_of(int64_t length) const;
 
   ModelConfig config_;
+  ClexWeights clex_;
   mutable std::optional<RotarySchedule> schedule_;
   mutable int64_t key_ = 0;
 };

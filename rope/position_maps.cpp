@@ -72,6 +72,15 @@ std::vector<int64_t> random_positions(MapDraw draw, int64_t length, int64_t reac
   return Draws(draw, "RandPos").sample(length, 0, reach - 1);
 }
 
+std::vector<int64_t> stretched_positions(MapDraw draw, int64_t length, int64_t reach) {
+  if (length == 1) return {0};
+  std::vector<int64_t> positions{0};
+  const std::vector<int64_t> between = Draws(draw, "CLEX").sample(length - 2, 1, reach - 2);
+  positions.insert(positions.end(), between.begin(), between.end());
+  positions.push_back(reach - 1);
+  return positions;
+}
+
 std::vector<int64_t> skip_align_positions(MapDraw draw, std::span<const int64_t> turns, int64_t reach,
                                           SkipStrategy strategy) {
   Draws draws(draw, "SkipAlign");

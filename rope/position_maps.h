@@ -27,6 +27,10 @@ std::vector<int64_t> pose_positions(MapDraw draw, int64_t length, int64_t reach,
 /// RandPos: a sorted sample of `length` of the positions below `reach`, without repetition. Requires: length <= reach.
 std::vector<int64_t> random_positions(MapDraw draw, int64_t length, int64_t reach);
 
+/// CLEX's positions (its released code): 0, reach - 1, and a sorted sample of those between, without repetition; one token
+/// is at 0. Requires: length <= reach.
+std::vector<int64_t> stretched_positions(MapDraw draw, int64_t length, int64_t reach);
+
 /// Where SkipAlign skips.
 enum class SkipStrategy {
   outer,  ///< between turns

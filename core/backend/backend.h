@@ -104,6 +104,10 @@ class Backend {
   /// f32; backward is the transposed map. `scale` (T) f32, where given, multiplies whole rows (log-scaled attention).
   virtual void rotary(View x, ConstView cos, ConstView sin, RotaryPairing pairing, RotaryDirection direction,
                       std::optional<ConstView> scale = std::nullopt) = 0;
+  /// dangles (T, R/2) f32 += the gradient of each pair's angle, summed over the heads of x (T, N, D): dx_second x_first -
+  /// dx_first x_second of every pair. x is rotated (and scaled), and dx the gradient of that, before it is turned back;
+  /// both A, rows may be strided. Error: (N + 2) * 2^-24 of the sum of the magnitudes of its terms.
+  virtual void rotary_angle_backward(ConstView x, ConstView dx, RotaryPairing pairing, View dangles) = 0;
 
   /// y (T, F) = silu(g) * u, with (g, u) the halves of gate_up (T, 2F). (SwiGLU, arXiv 2002.05202.)
   virtual void swiglu_forward(ConstView gate_up, View y) = 0;

@@ -71,6 +71,9 @@ class CpuBackend final : public Backend {
               std::optional<ConstView> scale) override {
     cpu::rotary(kernels_, x, cos, sin, pairing, direction, scale);
   }
+  void rotary_angle_backward(ConstView x, ConstView dx, RotaryPairing pairing, View dangles) override {
+    cpu::rotary_angle_backward(kernels_, x, dx, pairing, dangles);
+  }
   void swiglu_forward(ConstView gate_up, View y) override { cpu::swiglu_forward(kernels_, gate_up, y); }
   void swiglu_backward(ConstView dy, View gate_up) override { cpu::swiglu_backward(kernels_, dy, gate_up); }
   void cross_entropy(const CrossEntropyViews& views, float gradient_scale) override {

@@ -175,6 +175,20 @@ void rotary(const RowwiseKernels& kernels, View x, ConstView cos, ConstView sin,
   });
 }
 
+void rotary_angle_backward(const RowwiseKernels& kernels, ConstView x, ConstView dx, RotaryPairing pairing,
+                           View dangles) {
+  const int64_t heads = x.dim(1);
+  const int64_t head_dim = x.dim(2);
+  with_type(kernels, x.dtype(), [&]<class A>(const ActivationKernels<A>& k, A) {
+    const auto add = pairing == RotaryPairing::interleaved ? k.angles_interleaved : k.angles_half_split;
+    for_rows(x.rows(), heads * head_dim, [&](int64_t t) {
+      for (int64_t h = 0; h < heads; ++h) {
+        add(x.row<A>(t) + h * head_dim, dx.row<A>(t) + h * head_dim, dangles.row_elements(), dangles.row<float>(t));
+      }
+    });
+  });
+}
+
 void swiglu_forward(const RowwiseKernels& kernels, ConstView gate_up, View y) {
   with_type(kernels, y.dtype(), [&]<class A>(const ActivationKernels<A>& k, A) {
     const int64_t n = y.row_elements();

@@ -20,6 +20,8 @@ void rms_norm_backward(const RowwiseKernels& kernels, ConstView dy, ConstView x,
                        View dx, View dweight);
 void rotary(const RowwiseKernels& kernels, View x, ConstView cos, ConstView sin, RotaryPairing pairing,
             RotaryDirection direction, std::optional<ConstView> scale);
+void rotary_angle_backward(const RowwiseKernels& kernels, ConstView x, ConstView dx, RotaryPairing pairing,
+                           View dangles);
 void swiglu_forward(const RowwiseKernels& kernels, ConstView gate_up, View y);
 void swiglu_backward(const RowwiseKernels& kernels, ConstView dy, View gate_up);
 void cross_entropy(const RowwiseKernels& kernels, const CrossEntropyViews& views, float gradient_scale);

@@ -60,6 +60,24 @@ void rotate_half_split(A* x, const float* cos, const float* sin, int64_t pairs, 
 }
 
 template <class A>
+void angles_interleaved(const A* x, const A* dx, int64_t pairs, float* dangles) {
+  RINGBOLT_VECTORIZE
+  for (int64_t i = 0; i < pairs; ++i) {
+    dangles[i] += formulas::angle_gradient(to_float(x[2 * i]), to_float(x[2 * i + 1]), to_float(dx[2 * i]),
+                                           to_float(dx[2 * i + 1]));
+  }
+}
+
+template <class A>
+void angles_half_split(const A* x, const A* dx, int64_t pairs, float* dangles) {
+  RINGBOLT_VECTORIZE
+  for (int64_t i = 0; i < pairs; ++i) {
+    dangles[i] += formulas::angle_gradient(to_float(x[i]), to_float(x[pairs + i]), to_float(dx[i]),
+                                           to_float(dx[pairs + i]));
+  }
+}
+
+template <class A>
 void scale(A* x, float factor, int64_t n) {
   RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) x[i] = from_float<A>(to_float(x[i]) * factor);
@@ -157,9 +175,10 @@ void adamw(const AdamWFactors& f, const float* gradient, int64_t n, float* maste
 
 template <class A>
 constexpr ActivationKernels<A> activation_kernels() {
-  return {rms_norm_forward<A>, rms_norm_backward<A>, rotate_interleaved<A>, rotate_half_split<A>,
-          scale<A>,            swiglu_forward<A>,    swiglu_backward<A>,    softmax_gradient<A>,
-          dot<A>,              add_to<A>,            narrow<A>,             widen<A>};
+  return {rms_norm_forward<A>,   rms_norm_backward<A>, rotate_interleaved<A>, rotate_half_split<A>,
+          angles_interleaved<A>, angles_half_split<A>, scale<A>,              swiglu_forward<A>,
+          swiglu_backward<A>,    softmax_gradient<A>,  dot<A>,                add_to<A>,
+          narrow<A>,             widen<A>};
 }
 
 }  // namespace

@@ -21,6 +21,9 @@ struct ActivationKernels {
   /// Pairs turned (sign -1: turned back) and multiplied by `factor`, rounded once.
   void (*rotate_interleaved)(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor);
   void (*rotate_half_split)(A* x, const float* cos, const float* sin, int64_t pairs, float sign, float factor);
+  /// dangles += the gradients of the angles of one head's pairs
+  void (*angles_interleaved)(const A* x, const A* dx, int64_t pairs, float* dangles);
+  void (*angles_half_split)(const A* x, const A* dx, int64_t pairs, float* dangles);
   void (*scale)(A* x, float factor, int64_t n);
   void (*swiglu_forward)(const A* gate, const A* up, int64_t n, A* y);
   void (*swiglu_backward)(const A* dy, A* gate, A* up, int64_t n);

@@ -144,6 +144,10 @@ class CudaBackend final : public Backend {
               RotaryDirection direction, std::optional<ConstView> scale) override {
     cuda::rotary(stream(), x, cos, sin, pairing, direction, scale);
   }
+  void rotary_angle_backward(ConstView x, ConstView dx, RotaryPairing pairing,
+                             View dangles) override {
+    cuda::rotary_angle_backward(stream(), x, dx, pairing, dangles);
+  }
   void swiglu_forward(ConstView gate_up, View y) override {
     cuda::swiglu_forward(stream(), gate_up, y);
   }

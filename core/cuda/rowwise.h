@@ -18,6 +18,8 @@ void add(cudaStream_t stream, ConstView x, View y);
 void add_bias(cudaStream_t stream, ConstView bias, View y);
 void rotary(cudaStream_t stream, View x, ConstView cos, ConstView sin, RotaryPairing pairing,
             RotaryDirection direction, std::optional<ConstView> scale);
+void rotary_angle_backward(cudaStream_t stream, ConstView x, ConstView dx, RotaryPairing pairing,
+                           View dangles);
 void swiglu_forward(cudaStream_t stream, ConstView gate_up, View y);
 void swiglu_backward(cudaStream_t stream, ConstView dy, View gate_up);
 void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View master, View m,

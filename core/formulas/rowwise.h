@@ -23,6 +23,9 @@ RINGBOLT_HD Pair rotate_back(float a, float b, float cosine, float sine) {
   return {a * cosine + b * sine, b * cosine - a * sine};
 }
 
+/// The gradient of the angle by which a pair was turned to x, given that of x: d (a, b) / d angle = (-b, a).
+RINGBOLT_HD float angle_gradient(float a, float b, float da, float db) { return db * a - da * b; }
+
 RINGBOLT_HD float sigmoid(float x) {
   const float e = exp_f32(-(x < 0 ? -x : x));  // in (0, 1]: never overflows
   const float inverse = 1.0F / (1.0F + e);

@@ -179,9 +179,14 @@ void Block::attention_backward(int64_t layer, const LayerViews<ConstView>& w, co
   attention.backward(layer, a.q, a.kv, dattention, a.attention, a.lse, dq, dkv);
   dattention = Tensor();
   if (rotary.rotated_by == RotatedBy::block) {
-    backend_.rotary(dq, rotary.cos, rotary.sin, config_.rotary_pairing, RotaryDirection::backward, scale_of(rotary));
-    backend_.rotary(dkv.view().slice_columns(0, kv_heads), rotary.cos, rotary.sin, config_.rotary_pairing,
-                    RotaryDirection::backward);
+    const RotaryPairing pairing = config_.rotary_pairing;
+    const View dk = dkv.view().slice_columns(0, kv_heads);
+    if (!rotary.dangles.empty()) {  // of what is rotated, so before it is turned back
+      backend_.rotary_angle_backward(a.q, dq, pairing, rotary.dangles);
+      backend_.rotary_angle_backward(a.kv.view().slice_columns(0, kv_heads), dk, pairing, rotary.dangles);
+    }
+    backend_.rotary(dq, rotary.cos, rotary.sin, pairing, RotaryDirection::backward, scale_of(rotary));
+    backend_.rotary(dk, rotary.cos, rotary.sin, pairing, RotaryDirection::backward);
   }
   if (g.bq) backend_.bias_backward(matrix(dq), *g.bq);
   if (g.bkv) backend_.bias_backward(matrix(dkv), *g.bkv);

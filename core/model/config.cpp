@@ -106,6 +106,12 @@ class GroupBuilder {
     group_.elements += tensor.elements();
     return *this;
   }
+  /// The group's tensors are f32 in every model, and may be missing in a file.
+  GroupBuilder& of_a_method() {
+    group_.type = GroupType::f32;
+    for (ParameterSpec& spec : group_.tensors) spec.when_missing = WhenMissing::initialise;
+    return *this;
+  }
   ParameterGroup take() { return std::move(group_); }
 
  private:
@@ -132,6 +138,18 @@ ParameterGroup layer_group(const ModelConfig& c, int64_t layer) {
         .adjoin(prefix + ".self_attn.v_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero);
   }
   return g.take();
+}
+
+/// CLEX's network, by the names of its released checkpoints (DAMO-NLP-SG/CLEX).
+ParameterGroup clex_group(const ModelConfig& c) {
+  const int64_t dim = rotary_dimension(c.rope_scaling, c.head_dim);
+  const int64_t hidden = c.rope_scaling.param_factor * dim;
+  const std::string prefix = "model.clex_layer.proj_func.";
+  return GroupBuilder("rotary")
+      .add(prefix + "ode_up_proj", {dim / 2, hidden}, Decay::no, InitialValue::uniform_by_width)
+      .add(prefix + "ode_down_proj", {hidden, dim / 2}, Decay::no, InitialValue::zero)
+      .of_a_method()
+      .take();
 }
 
 }  // namespace
@@ -209,6 +227,7 @@ std::vector<ParameterGroup> parameter_groups(const ModelConfig& c) {
   head.add("model.norm.weight", {c.hidden_size}, Decay::no, InitialValue::one);
   if (!c.tie_word_embeddings) head.add("lm_head.weight", table, Decay::yes, InitialValue::normal);
   groups.push_back(head.take());
+  if (c.rope_scaling.method == RopeMethod::clex) groups.push_back(clex_group(c));
   return groups;
 }
 

@@ -49,7 +49,10 @@ std::vector<std::string> model_shape_names();
 // --- the one list of parameters -----------------------------------------------------------------------------------------
 
 enum class Decay { no, yes };  ///< weight decay: none on norms and biases
-enum class InitialValue { zero, one, normal, normal_residual };  ///< _residual: divided by sqrt(2 L)
+/// normal_residual: divided by sqrt(2 L). uniform_by_width: in +-1 / sqrt(columns), Kaiming's with a = sqrt(5).
+enum class InitialValue { zero, one, normal, normal_residual, uniform_by_width };
+/// What a file lacks is an error, or has its initial value: weights that a method adds to a trained model.
+enum class WhenMissing { refuse, initialise };
 
 /// One named tensor, and where it lies in its group's flat buffer.
 struct ParameterSpec {
@@ -58,17 +61,27 @@ struct ParameterSpec {
   Decay decay;
   InitialValue initial;
   int64_t offset = 0;  ///< elements from the start of the group
+  WhenMissing when_missing = WhenMissing::refuse;
 };
 
-/// Parameters that are used, reduced and sharded together: the embedding, one layer, or the head.
+/// The type that a group's weights have in a model of another.
+enum class GroupType { model, f32 };
+
+/// Parameters that are used, reduced and sharded together: the embedding, one layer, the head, or a rotary method's.
 struct ParameterGroup {
   std::string name;
+  GroupType type = GroupType::model;
   std::vector<ParameterSpec> tensors;
   int64_t elements = 0;  ///< of the flat buffer, the padding between tensors included
+
+  DType dtype(DType of_model) const { return type == GroupType::f32 ? DType::f32 : of_model; }
 };
 
 /// Group 0 is the embedding, 1 … L the layers, L + 1 the final norm and, where it is not tied, the head. In a layer v lies
-/// right behind k and up right behind gate, so that each pair is one matrix.
+/// right behind k and up right behind gate, so that each pair is one matrix. With CLEX group L + 2 is its network, f32 in
+/// every model (its rounding would be multiplied by positions) and without weight decay, as it was trained by its authors.
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& config);
+/// The index of CLEX's group. Requires: the method is CLEX.
+inline int64_t rotary_group(const ModelConfig& config) { return config.num_hidden_layers + 2; }
 
 }  // namespace ringbolt

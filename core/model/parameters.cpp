@@ -1,6 +1,7 @@
 #include "core/model/parameters.h"
 
 #include <cmath>
+#include <span>
 
 #include "core/base/random.h"
 
@@ -14,9 +15,41 @@ View part(Tensor& flat, int64_t offset, int64_t count) {
   return flat.empty() ? View() : flat.view().slice_rows(offset, offset + count);
 }
 
-void set_weights(Backend& backend, const ParameterPiece& piece, const float* values) {
-  backend.upload(values, piece.master);
-  if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+/// Elements [first, first + values.size()) of a tensor that training begins with.
+void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64_t seed, std::span<float> values) {
+  const Philox random(seed, stream_of(piece.spec.name));
+  const double residual = kInitialDeviation / std::sqrt(2.0 * static_cast<double>(config.num_hidden_layers));
+  const auto value_of = [&](uint64_t element) {
+    switch (piece.spec.initial) {
+      case InitialValue::zero:
+        return 0.0;
+      case InitialValue::one:
+        return 1.0;
+      case InitialValue::normal:
+        return kInitialDeviation * random.normal(element);
+      case InitialValue::normal_residual:
+        return residual * random.normal(element);
+      case InitialValue::uniform_by_width:
+        return (2 * random.uniform(element) - 1) / std::sqrt(static_cast<double>(piece.spec.shape[1]));
+    }
+    return 0.0;
+  };
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(value_of(static_cast<uint64_t>(piece.first) + i));
+  }
+}
+
+/// Sets the masters and weights of every piece to what `fill` writes.
+void fill_weights(Backend& backend, ParameterStore& store,
+                  const std::function<void(const ParameterPiece& piece, std::span<float> values)>& fill) {
+  std::vector<float> values;
+  store.for_each([&](const ParameterPiece& piece) {
+    values.resize(static_cast<size_t>(piece.count));
+    fill(piece, values);
+    backend.upload(values.data(), piece.master);
+    if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+  });
+  store.weights_changed();
 }
 
 }  // namespace
@@ -30,8 +63,8 @@ ResidentParameters::ResidentParameters(Backend& backend, const ModelConfig& conf
   };
   for (const ParameterGroup& group : groups_) {
     Buffers b;
-    b.weights = zeros(dtype, group.elements);
-    if (dtype != DType::f32) b.masters = zeros(DType::f32, group.elements);
+    b.weights = zeros(group.dtype(dtype), group.elements);
+    if (group.dtype(dtype) != DType::f32) b.masters = zeros(DType::f32, group.elements);
     if (purpose == StorePurpose::training) {
       b.gradients = zeros(DType::f32, group.elements);
       b.m = zeros(DType::f32, group.elements);
@@ -75,34 +108,18 @@ void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& ste
 }
 
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
-  const double residual =
-      kInitialDeviation / std::sqrt(2.0 * static_cast<double>(store.config().num_hidden_layers));
-  std::vector<float> values;
-  store.for_each([&](const ParameterPiece& piece) {
-    const Philox random(seed, stream_of(piece.spec.name));
-    const InitialValue initial = piece.spec.initial;
-    const double deviation = initial == InitialValue::normal_residual ? residual : kInitialDeviation;
-    values.resize(static_cast<size_t>(piece.count));
-    for (int64_t i = 0; i < piece.count; ++i) {
-      double value = initial == InitialValue::one ? 1 : 0;
-      if (initial == InitialValue::normal || initial == InitialValue::normal_residual) {
-        value = deviation * random.normal(static_cast<uint64_t>(piece.first + i));
-      }
-      values[static_cast<size_t>(i)] = static_cast<float>(value);
-    }
-    set_weights(backend, piece, values.data());
+  fill_weights(backend, store, [&](const ParameterPiece& piece, std::span<float> values) {
+    draw_initial(piece, store.config(), seed, values);
   });
-  store.weights_changed();
 }
 
-void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read) {
-  std::vector<float> values;
-  store.for_each([&](const ParameterPiece& piece) {
-    values.resize(static_cast<size_t>(piece.count));
+void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has,
+                  uint64_t seed) {
+  fill_weights(backend, store, [&](const ParameterPiece& piece, std::span<float> values) {
+    const bool may_miss = piece.spec.when_missing == WhenMissing::initialise;
+    if (may_miss && has && !has(piece.spec.name)) return draw_initial(piece, store.config(), seed, values);
     read(piece.spec.name, piece.first, values);
-    set_weights(backend, piece, values.data());
   });
-  store.weights_changed();
 }
 
 }  // namespace ringbolt

@@ -20,7 +20,7 @@ struct ParameterPiece {
   const ParameterSpec& spec;
   int64_t first;
   int64_t count;
-  View weight;    ///< A: what the model computes with
+  View weight;    ///< A, or the group's own type: what the model computes with
   View master;    ///< f32; the same memory as `weight` in an f32 model
   View gradient;  ///< f32; this and the moments are empty in a store for inference
   View m;         ///< f32, first moment
@@ -36,7 +36,7 @@ class ParameterStore {
 
   virtual const ModelConfig& config() const = 0;
   virtual DType dtype() const = 0;
-  /// Flat weights of a whole group, A. Asked anew for every use: the view holds until the weights of two other groups have
+  /// Flat weights of a whole group, A (f32 where the group says so). Asked anew for every use: the view holds until the weights of two other groups have
   /// been asked for (a tied head uses two at once), so that a store may gather them when they are needed and drop them then.
   virtual ConstView weights(int64_t group) = 0;
   /// Flat gradient sums of a whole group, f32, to be added to until gradients_complete(group). Requires: a store for training.
@@ -90,7 +90,7 @@ class ResidentParameters final : public ParameterStore {
 };
 
 /// Draws the initial weights: normal with deviation 0.02, divided by sqrt(2 L) for the projections that end a residual
-/// branch (GPT-2's rule), one for norms, zero for biases. A function of (seed, name, element) alone.
+/// branch (GPT-2's rule), one for norms, zero for biases, CLEX's as released. A function of (seed, name, element) alone.
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
 
 /// AdamW on every piece that a store holds, without weight decay where the spec says so.
@@ -98,7 +98,10 @@ void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& ste
 
 /// Reads elements [first, first + count) of the named tensor as f32.
 using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;
-/// Sets masters and weights from `read`.
-void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read);
+/// Whether a source has the named tensor; empty: it has all.
+using TensorFinder = std::function<bool(const std::string& name)>;
+/// Sets masters and weights from `read`. What the source lacks and may lack gets the initial value of `seed`.
+void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has = {},
+                  uint64_t seed = 1);
 
 }  // namespace ringbolt

@@ -42,6 +42,12 @@ void validate_method(const RopeScaling& s) {
   require(s.high_freq_factor > s.low_freq_factor && s.low_freq_factor > 0,
           concat(name, ": high_freq_factor is ", s.high_freq_factor, ", low_freq_factor ", s.low_freq_factor),
           "the ramp lies between L / high and L / low", "Use 4 and 1.");
+  require(s.method != RopeMethod::clex || s.factor == std::floor(s.factor), concat(name, ": the factor is ", s.factor),
+          "its scales are whole numbers", "Use 16.");
+  require(s.param_factor >= 1, concat(name, ": param_factor is ", s.param_factor),
+          "the network has so many times the rotary dimension in hidden units", "Use 1.");
+  require(s.time_step > 0 && s.time_step <= 1, concat(name, ": time_dt is ", s.time_step),
+          "the solver takes steps of that size from scale 1 on", "Use 0.01, or 0.1 for a faster solution.");
   if (!is_two_part(s.method)) return;
   require(s.window > 0, concat(name, " has no window"), "distances below it stay as they were trained",
           "Give --rope-window, for example half of the length that the model was trained at.");

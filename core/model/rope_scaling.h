@@ -39,6 +39,9 @@ enum class YarnRamp {
 
 enum class RotatedPairs { highest, lowest };  ///< which pairs a rotated share keeps, by frequency
 
+/// Of CLEX's hidden units.
+enum class ClexActivation { tanh, silu };
+
 /// Queries multiplied by ln(position + 1) / ln(L).
 enum class LogScale {
   none,
@@ -64,6 +67,10 @@ struct RopeScaling {
   std::vector<double> short_factor = {};  ///< LongRoPE (R/2): divisors up to length L …
   std::vector<double> long_factor = {};   ///< … and beyond it
   int64_t interpolated_dimensions = 0;  ///< DPRoPE: how many to divide, the most disturbed first; 0: what disturbs less
+
+  int64_t param_factor = 1;                             ///< CLEX: hidden units of its network, in multiples of R
+  ClexActivation clex_activation = ClexActivation::tanh;
+  double time_step = 0.01;                              ///< CLEX: of the solver, in units of the scale
 
   int64_t window = 0;  ///< two-part attention: distances below it are as trained
   int64_t group = 1;   ///< Self-Extend: positions that share one beyond the window

@@ -23,10 +23,11 @@ struct RotaryTable {
   Tensor sin;                         ///< (T, R/2) f32
   std::optional<Tensor> query_scale;  ///< (T) f32, of the methods that scale queries by their position
   RotatedBy rotated_by = RotatedBy::block;
+  View dangles = {};  ///< (T, R/2) f32: backward adds the gradient of the angles; empty where nothing asks for it
 };
 
 /// For a block whose attention rotates.
-inline RotaryTable rotated_by_attention() { return {{}, {}, std::nullopt, RotatedBy::attention}; }
+inline RotaryTable rotated_by_attention() { return {{}, {}, std::nullopt, RotatedBy::attention, {}}; }
 
 /// The rotary table for positions (T), which rope/ fills.
 using RotaryTables = std::function<RotaryTable(std::span<const int64_t> positions)>;

@@ -44,14 +44,15 @@ double clip_scale(double gradient_norm, double clip_norm) {
 
 TrainingStep::TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement,
                            const TrainingRecipe& recipe, TrainingData data, RotaryTables rotary,
-                           SequencePositions positions)
+                           SequencePositions positions, TrainedRotary* trained)
     : model_(model),
       parameters_(parameters),
       placement_(placement),
       recipe_(recipe),
       data_(std::move(data)),
       rotary_(std::move(rotary)),
-      positions_(std::move(positions)) {
+      positions_(std::move(positions)),
+      trained_(trained) {
   validate(recipe_);
   RINGBOLT_CHECK(recipe_.data_ranks == placement_.data_ranks());
   RINGBOLT_CHECK(recipe_.context_length == data_.context_length());
@@ -86,6 +87,17 @@ std::vector<int64_t> TrainingStep::positions_of(int64_t first_sequence, const Pl
   return positions;
 }
 
+const RotaryTable& TrainingStep::table_of(int64_t first_sequence, const PlacedTokens& mine) {
+  if (trained_ == nullptr) return rotary_.at(positions_of(first_sequence, mine));
+  const int64_t length = recipe_.context_length;
+  std::vector<SequenceToken> tokens;
+  for (const int64_t token : mine.tokens) {
+    tokens.push_back(token < 0 ? SequenceToken{first_sequence, -1}
+                               : SequenceToken{first_sequence + token / length, token % length});
+  }
+  return trained_->table(tokens);
+}
+
 LossSum TrainingStep::forward_backward(int64_t step) {
   const int64_t first = (step - 1) * recipe_.sequences_per_step();
   const int64_t counted = data_.counted_targets(first, recipe_.sequences_per_step());
@@ -98,9 +110,15 @@ LossSum TrainingStep::forward_backward(int64_t step) {
     const TrainingBatch batch = data_.batch(first_sequence, recipe_.batch_size);
     const PlacedTokens& mine = placement_.place(batch.offsets);
     const bool last = micro + 1 == recipe_.gradient_accumulation;
-    sum += model_.train(mine.pick(batch.ids, 0), mine.pick(batch.targets, -1), rotary_.at(positions_of(first_sequence, mine)),
+    sum += model_.train(mine.pick(batch.ids, 0), mine.pick(batch.targets, -1), table_of(first_sequence, mine),
                         *mine.attention, recipe_.recompute, 1.0F / static_cast<float>(counted),
                         last ? MicroBatch::last_of_step : MicroBatch::more_follow);
+    if (trained_ != nullptr) trained_->angles_complete();
+  }
+  if (trained_ != nullptr) {
+    const int64_t group = rotary_group(model_.config());
+    trained_->backward(parameters_.gradients(group));
+    parameters_.gradients_complete(group, MicroBatch::last_of_step);
   }
   placement_.sum({&sum, 1});
   return sum;

@@ -11,6 +11,7 @@
 #include "core/model/placement.h"
 #include "core/model/transformer.h"
 #include "core/train/schedule.h"
+#include "core/train/trained_rotary.h"
 #include "core/train/training_data.h"
 
 namespace ringbolt {
@@ -51,9 +52,11 @@ using SequencePositions = std::function<std::vector<int64_t>(int64_t sequence)>;
 /// sequences_per_step() alone: d data ranks with a d-th of the accumulation take those of one.
 class TrainingStep {
  public:
-  /// `placement` and `parameters` are over the same ranks. Requires: recipe.data_ranks is the placement's.
+  /// `placement` and `parameters` are over the same ranks. With `trained`, which must outlive it, the angles are that one's,
+  /// and neither `rotary` nor `positions` is asked. Requires: recipe.data_ranks is the placement's.
   TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement, const TrainingRecipe& recipe,
-               TrainingData data, RotaryTables rotary, SequencePositions positions = {});
+               TrainingData data, RotaryTables rotary, SequencePositions positions = {},
+               TrainedRotary* trained = nullptr);
 
   /// Step number `step`, the first being 1. Throws, on all ranks and before any weight changes: NumericError where the
   /// loss or the gradient is not finite. Collective.
@@ -62,6 +65,7 @@ class TrainingStep {
  private:
   LossSum forward_backward(int64_t step);
   std::vector<int64_t> positions_of(int64_t first_sequence, const PlacedTokens& mine) const;
+  const RotaryTable& table_of(int64_t first_sequence, const PlacedTokens& mine);
 
   Transformer& model_;
   ParameterStore& parameters_;
@@ -70,6 +74,7 @@ class TrainingStep {
   const TrainingData data_;
   LastRotaryTable rotary_;
   const SequencePositions positions_;
+  TrainedRotary* trained_;
 };
 
 /// What a gradient is multiplied with so that its norm is at most `clip_norm` (0: no limit).

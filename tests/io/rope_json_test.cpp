@@ -133,6 +133,11 @@ TEST(RopeJson, GivesBackEveryMethod) {
     s.rotated_share = 0.75;
     s.rotated_pairs = RotatedPairs::lowest;
     s.log_scale = LogScale::clipped;
+    if (s.method == RopeMethod::clex) {
+      s.param_factor = 2;
+      s.clex_activation = ClexActivation::silu;
+      s.time_step = 0.05;
+    }
     if (s.method == RopeMethod::longrope) {
       s.short_factor.assign(32, 1.5);
       s.long_factor.assign(32, 2.25);
@@ -159,6 +164,28 @@ TEST(RopeJson, WritesWhatHuggingFaceReads) {
             R"({"rope_type":"yarn","rope_theta":500000.0,"factor":4.0,)"
             R"("original_max_position_embeddings":4096})");
   EXPECT_TRUE(rope_scaling_json(llama()).is_null());
+}
+
+TEST(RopeJson, ReadsAndWritesClexAsItWasReleased) {
+  const RopeScaling s =
+      read(
+          R"({"rope_scaling": {"type": "clex", "max_factor": 16, "param_factor": 2, "act": "silu", "time_dt": 0.02}})")
+          .rope_scaling;
+  EXPECT_EQ(s.method, RopeMethod::clex);
+  EXPECT_EQ(s.factor, 16);
+  EXPECT_EQ(s.param_factor, 2);
+  EXPECT_EQ(s.clex_activation, ClexActivation::silu);
+  EXPECT_EQ(s.time_step, 0.02);
+  EXPECT_EQ(s.original_length, 4096);
+  EXPECT_EQ(read(R"({"rope_scaling": {"type": "clex", "factor": 8}})").rope_scaling.factor, 8);
+  ModelConfig c = llama();
+  c.rope_scaling = {.method = RopeMethod::clex, .factor = 16};
+  EXPECT_EQ(rope_scaling_json(c).dump(),
+            R"({"rope_type":"clex","type":"clex","max_factor":16,"param_factor":1,"act":"tanh","time_dt":0.01})");
+  EXPECT_NE(refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "act": "relu"}})").find("relu"),
+            std::string::npos);
+  EXPECT_NE(refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "time_dt": 0}})").find("time_dt"),
+            std::string::npos);
 }
 
 TEST(RopeJson, ReadsTheConfigurationsOfOlderCheckpoints) {

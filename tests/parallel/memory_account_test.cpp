@@ -47,7 +47,13 @@ int64_t measured(Communicator& world, const TrainingShape& c) {
   std::vector<int64_t> offsets;
   for (int64_t b = 0; b <= c.batch_size; ++b) offsets.push_back(b * c.context_length);
   const PlacedTokens& mine = placement->place(offsets);
-  const RotaryTable rotary = make_rotary_table(*backend, RotaryMethod(c.model), mine.positions);
+  RotaryTable rotary = make_rotary_table(*backend, RotaryMethod(c.model), mine.positions);
+  Tensor dangles;
+  if (c.model.rope_scaling.method == RopeMethod::clex) {
+    dangles = backend->allocate(DType::f32, rotary.cos.shape());
+    backend->fill_zero(dangles);
+    rotary.dangles = dangles;
+  }
   std::vector<int32_t> ids(mine.tokens.size(), 1);
   Transformer transformer(*backend, *store);
   backend->reset_peak_memory();
@@ -93,6 +99,19 @@ TEST_F(MemoryAccounts, OfOneRankAgreeWithTheMeasuredPeaks) {
                                ", length ", length));
       }
     }
+  }
+}
+
+TEST_F(MemoryAccounts, OfTrainingClexAgree) {
+  ModelConfig clex = model();
+  clex.rope_scaling = {.method = RopeMethod::clex, .factor = 4};
+  clex.rope_scaling.param_factor = 64;  // enough weights to show
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    TrainingShape c{clex, dtype, 700, 1, Recompute::block};
+    expect_close(c, name_of(dtype));
+    c.mesh = {1, 1, 3, 1};
+    c.sharding = ShardState::optimizer;
+    expect_close(c, concat(name_of(dtype), ", 3 ranks"));
   }
 }
 

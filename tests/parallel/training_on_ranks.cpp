@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "core/base/random.h"
 #include "parallel/placement.h"
+#include "rope/clex_training.h"
 #include "rope/method.h"
 #include "rope/table.h"
 
@@ -47,17 +49,25 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store,
   recipe.gradient_accumulation = c.micro_batches / recipe.data_ranks;
   recipe.schedule.peak = 3e-3;
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
-    return make_rotary_table(backend, RotaryMethod(c.config), positions);
+    RotaryMethod method(c.config);
+    if (c.config.rope_scaling.method == RopeMethod::clex)
+      method.set_clex_weights(read_clex_weights(backend, store));
+    return make_rotary_table(backend, method, positions, 2 * c.context_length + 1);
   };
   const TokenReader read = [&](int64_t begin, std::span<int32_t> out) {
     read_stream(begin, out, c.config.vocab_size);
   };
   const SequenceOrder order(kStream, c.context_length, recipe.seed);
+  std::unique_ptr<ClexTraining> clex;
+  if (c.config.rope_scaling.method == RopeMethod::clex) {
+    clex = std::make_unique<ClexTraining>(
+        backend, store, clex_sequences(c.config, c.context_length, recipe.seed));
+  }
   TrainingStep step(
       model, store, placement, recipe,
       TrainingData(order, read,
                    c.separate_documents ? documents_of_stream() : std::vector<int64_t>()),
-      rotary);
+      rotary, {}, clex.get());
   Trained result;
   for (int64_t s = 1; s <= c.steps; ++s) result.steps.push_back(step.run(s));
   EvaluationProtocol protocol;
@@ -87,6 +97,14 @@ double relative(double actual, double expected) {
 ModelConfig untied_model() {
   ModelConfig config = model_shape("dim=32,layers=2,heads=8,kv-heads=4,head-dim=8,ffn=52,vocab=61");
   config.rope_theta = 700;
+  return config;
+}
+
+ModelConfig clex_model() {
+  ModelConfig config = untied_model();
+  config.max_position_embeddings = 32;
+  config.rope_scaling = {.method = RopeMethod::clex, .factor = 5};
+  config.rope_scaling.time_step = 0.1;
   return config;
 }
 

@@ -30,6 +30,8 @@ struct TrainingCase {
 ModelConfig untied_model();
 /// As many key heads as heads, a tied head, biases.
 ModelConfig tied_model();
+/// The first, with CLEX to five times a length of 32: sequences of 67 have positions in halves.
+ModelConfig clex_model();
 
 struct RankedCase {
   MeshShape mesh;

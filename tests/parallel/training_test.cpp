@@ -2,6 +2,8 @@
 // kind of mesh.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <vector>
 
@@ -92,6 +94,26 @@ TEST(TrainingOnRanks, OfSeparateDocumentsIsTrainingOnOne) {
 TEST(TrainingOnRanks, OfSequencesShorterThanTheRanks) {
   check({.config = untied_model(), .context_length = 5, .batch_size = 2},
         {{mesh(1, 8)}, {mesh(1, 4, 2)}});
+}
+
+TEST(TrainingOnRanks, WithClexTrainsItsWeightsAsOnOne) {
+  const auto on = [](MeshShape shape, ShardState state) {
+    return RankedCase{.mesh = shape, .state = state};
+  };
+  const std::vector<RankedCase> all{on(mesh(1, 1), ShardState::gradients),
+                                    on(mesh(1, 2), ShardState::optimizer),
+                                    on(mesh(1, 3), ShardState::gradients),
+                                    on(mesh(2, 2), ShardState::gradients),
+                                    on(mesh(2, 1), ShardState::optimizer),
+                                    {.mesh = mesh(1, 3), .layout = LayoutKind::contiguous},
+                                    {.mesh = mesh(1, 2, 2)}};
+  const TrainingCase joined{.config = clex_model(), .batch_size = 2};
+  check(joined, all);
+  check({.config = clex_model(), .batch_size = 2, .separate_documents = true}, all);
+  const Trained alone = train_alone(joined);
+  const std::vector<float>& down = alone.masters.at("model.clex_layer.proj_func.ode_down_proj");
+  EXPECT_TRUE(std::any_of(down.begin(), down.end(), [](float x) { return std::abs(x) > 1e-3F; }))
+      << "the network was not trained";
 }
 
 TEST(TrainingOnRanks, InBf16StaysWithinItsRounding) {

@@ -7,6 +7,8 @@
 
 #include "core/base/random.h"
 #include "rope/frequencies.h"
+#include "tests/support/compare.h"
+#include "tests/support/random_values.h"
 
 namespace ringbolt {
 namespace {
@@ -66,7 +68,8 @@ TEST_P(ClexGradient, MatchesFiniteDifferences) {
     for (size_t i = 0; i < f.size(); ++i) sum += slopes[i] * f[i];
     return sum;
   };
-  const Clex::Gradients g = build(w).backward(kScale, slopes);
+  const std::vector<std::vector<double>> dfrequencies{slopes};
+  const Clex::Gradients g = build(w).backward(std::span(&kScale, 1), dfrequencies);
   constexpr double kStep = 1e-5;
   int compared = 0;
   for (std::vector<double> ClexWeights::*layer : {&ClexWeights::up, &ClexWeights::down}) {
@@ -81,6 +84,28 @@ TEST_P(ClexGradient, MatchesFiniteDifferences) {
     }
   }
   EXPECT_EQ(compared, 40);
+}
+
+TEST_P(ClexGradient, OfSeveralScalesIsTheSumOfEach) {
+  constexpr int64_t kDim = 12;
+  const Clex clex(kDim, 1000, random_weights(kDim / 2, 7), GetParam());
+  const std::vector<double> scales{1, 2, 5};
+  std::vector<std::vector<double>> slopes;
+  Clex::Gradients sum{std::vector<double>(42), std::vector<double>(42)};
+  const auto together = clex.frequencies(scales);
+  for (size_t k = 0; k < scales.size(); ++k) {
+    // The same steps of 0.01, wherever a scale between ends one.
+    const auto alone = clex.frequencies(scales[k]);
+    for (size_t i = 0; i < alone.size(); ++i) EXPECT_NEAR(together[k][i] / alone[i], 1, 1e-12);
+    slopes.push_back(testing_support::random_values(k + 1, kDim / 2));
+    const auto one = std::vector<std::vector<double>>{slopes.back()};
+    const Clex::Gradients g = clex.backward(std::span(&scales[k], 1), one);
+    for (size_t i = 0; i < g.up.size(); ++i) sum.up[i] += g.up[i];
+    for (size_t i = 0; i < g.down.size(); ++i) sum.down[i] += g.down[i];
+  }
+  const Clex::Gradients g = clex.backward(scales, slopes);
+  EXPECT_TRUE(testing_support::close_in_norm(g.up, sum.up, 1e-10));
+  EXPECT_TRUE(testing_support::close_in_norm(g.down, sum.down, 1e-10));
 }
 
 INSTANTIATE_TEST_SUITE_P(Activations, ClexGradient, testing::Values(ClexActivation::tanh, ClexActivation::silu));

@@ -35,11 +35,14 @@ class ModelUnderTest {
     return make_rotary_table(backend_, RotaryMethod(store_.config()), batch.positions);
   }
 
-  /// Forward and backward of the mean loss over `counted` targets.
+  /// Forward and backward of the mean loss over `counted` targets; `dangles`, where given, gets the
+  /// gradient of the angles added.
   LossSum train(const reference::Batch& batch, Recompute policy, int64_t counted,
-                MicroBatch which = MicroBatch::last_of_step) {
+                MicroBatch which = MicroBatch::last_of_step, View dangles = {}) {
     WholeSequenceAttention attention(backend_, batch.slices);
-    return model_.train(batch.ids, batch.targets, table(batch), attention, policy,
+    RotaryTable rotary = table(batch);
+    rotary.dangles = dangles;
+    return model_.train(batch.ids, batch.targets, rotary, attention, policy,
                         1.0F / static_cast<float>(counted), which);
   }
 

@@ -60,6 +60,19 @@ TEST(ReferenceModel, GradientsMatchFiniteDifferencesForATiedHeadBiasesAndPackedD
   expect_gradients_match(config, batch);
 }
 
+TEST(ReferenceModel, GradientOfTheAnglesMatchesFiniteDifferences) {
+  for (const RotaryPairing pairing : {RotaryPairing::half_split, RotaryPairing::interleaved}) {
+    ModelConfig config = small_config();
+    config.rotary_pairing = pairing;
+    const Parameters parameters = random_parameters(config, DType::f32);
+    Batch batch = causal_batch(random_ids(4, 7, 11));
+    batch.angles = testing_support::random_values(5, 7 * config.head_dim / 2, 0, 6);
+    const Values gradient = model_forward_backward(config, parameters, batch).dangles;
+    const auto loss = [&] { return model_forward(config, parameters, batch).loss; };
+    EXPECT_TRUE(close_in_norm(gradient, finite_difference(batch.angles, loss), 1e-7));
+  }
+}
+
 TEST(ReferenceModel, IsBlindToTheFutureAndToOtherDocuments) {
   const ModelConfig config = small_config();
   const Parameters parameters = random_parameters(config, DType::f32);

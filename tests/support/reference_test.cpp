@@ -107,6 +107,27 @@ TEST_P(ReferenceRotary, BackwardIsTheTransposedMapForPartialRotationAndScale) {
   EXPECT_TRUE(close_in_norm(turn(dy, RotaryDirection::backward), finite_difference(x, f), kBound));
 }
 
+TEST_P(ReferenceRotary, GradientOfTheAnglesMatchesFiniteDifferences) {
+  const int64_t tokens = 4, heads = 3, head_dim = 10, rotary_dims = 6;
+  const Values scale = random_values(1, tokens, 0.5, 2);
+  const Values x = random_values(2, tokens * heads * head_dim);
+  const Values dy = random_values(3, tokens * heads * head_dim);
+  Values angles = random_values(4, tokens * rotary_dims / 2, -3, 3);
+  const auto turned = [&] {
+    RotaryTable table;
+    for (const double angle : angles) {
+      table.cos.push_back(1.25 * std::cos(angle));  // YaRN's factor is part of both
+      table.sin.push_back(1.25 * std::sin(angle));
+    }
+    return rotary(x, table, scale, GetParam(), RotaryDirection::forward, tokens, heads, head_dim,
+                  rotary_dims);
+  };
+  const Values gradient =
+      rotary_angle_backward(turned(), dy, GetParam(), tokens, heads, head_dim, rotary_dims);
+  const auto f = [&] { return weighted_sum(dy, turned()); };
+  EXPECT_TRUE(close_in_norm(gradient, finite_difference(angles, f), kBound));
+}
+
 TEST_P(ReferenceRotary, DotProductDependsOnTheDistanceAlone) {
   const int64_t head_dim = 8;
   const Values q = random_values(1, head_dim), k = random_values(2, head_dim);

@@ -122,6 +122,37 @@ TEST_P(RowWiseOps, RotaryTurnsPartOfEachHeadForwardAndBack) {
   }
 }
 
+TEST_P(RowWiseOps, RotaryAngleBackwardAddsTheGradientOfTheAnglesOfAllHeads) {
+  struct Heads {
+    int64_t tokens, heads, head_dim, rotary_dims;
+  };
+  for (const Heads& s : {Heads{1, 1, 2, 2}, Heads{5, 3, 10, 6}, Heads{7, 2, 48, 48},
+                         Heads{3, 33, 80, 80}, Heads{300, 8, 64, 32}}) {
+    for (RotaryPairing pairing : {RotaryPairing::interleaved, RotaryPairing::half_split}) {
+      const int64_t elements = s.tokens * s.heads * s.head_dim;
+      const int64_t pairs = s.rotary_dims / 2;
+      const Values x = rounded_to(dtype(), random_values(1, elements));
+      const Values dx = rounded_to(dtype(), random_values(2, elements));
+      const Values before = rounded_to(DType::f32, random_values(3, s.tokens * pairs));
+      Placed px(backend(), dtype(), {s.tokens, s.heads, s.head_dim}, x, 7);
+      Placed pdx(backend(), dtype(), {s.tokens, s.heads, s.head_dim}, dx, 2);
+      Placed dangles(backend(), DType::f32, {s.tokens, pairs}, before, 3);
+      backend().rotary_angle_backward(px, pdx, pairing, dangles);
+      const Values expected = reference::sum(
+          before, reference::rotary_angle_backward(x, dx, pairing, s.tokens, s.heads, s.head_dim,
+                                                   s.rotary_dims));
+      // N heads of two products each of at most 1, one addition each: the bound of the contract, where the largest of
+      // the sums is at least 1.
+      const auto terms = static_cast<double>(2 * s.heads + 1);
+      EXPECT_TRUE(close_to_largest(dangles.read(), expected,
+                                   static_cast<double>(s.heads + 2) * 0x1p-24 * terms))
+          << s.tokens << 'x' << s.heads << 'x' << s.head_dim << " of " << s.rotary_dims << ' '
+          << testing::PrintToString(pairing);
+      EXPECT_TRUE(dangles.padding_intact());
+    }
+  }
+}
+
 TEST_P(RowWiseOps, SwigluMatchesTheReferenceEvenWhereTheExponentialSaturates) {
   for (int64_t ffn : {1, 5, 64, 171}) {
     const int64_t tokens = 7;

@@ -129,6 +129,29 @@ TEST(ParameterGroups, TileTheirBuffersWithoutGapsAndNameEachTensorOnce) {
   }
 }
 
+TEST(ParameterGroups, HaveClexsNetworkLastInF32WithoutDecay) {
+  ModelConfig config = good();
+  config.rope_scaling = {.method = RopeMethod::clex, .factor = 4};
+  config.rope_scaling.param_factor = 3;
+  const std::vector<ParameterGroup> groups = parameter_groups(config);
+  const auto index = static_cast<size_t>(rotary_group(config));
+  ASSERT_EQ(groups.size(), index + 1);
+  const ParameterGroup& network = groups[index];
+  EXPECT_EQ(network.dtype(DType::bf16), DType::f32);
+  EXPECT_EQ(groups[index - 1].dtype(DType::bf16), DType::bf16);
+  ASSERT_EQ(network.tensors.size(), 2U);
+  const int64_t pairs = config.head_dim / 2;
+  EXPECT_EQ(network.tensors[0].shape, (Shape{pairs, 6 * pairs}));
+  EXPECT_EQ(network.tensors[1].shape, (Shape{6 * pairs, pairs}));
+  for (const ParameterSpec& spec : network.tensors) {
+    EXPECT_EQ(spec.decay, Decay::no);
+    EXPECT_EQ(spec.when_missing, WhenMissing::initialise);
+    EXPECT_EQ(spec.name.find("model.clex_layer.proj_func.ode_"), 0U);
+  }
+  config.rope_scaling.method = RopeMethod::dynamic_ntk;
+  EXPECT_EQ(parameter_groups(config).size(), index);
+}
+
 TEST(ParameterGroups, KeepFusedMatricesTogether) {
   const ModelConfig config = good();
   const std::vector<ParameterSpec> layer = parameter_groups(config)[1].tensors;

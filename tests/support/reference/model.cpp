@@ -29,7 +29,8 @@ class Model {
         parameters_(parameters),
         batch_(batch),
         tokens_(static_cast<int64_t>(batch.ids.size())),
-        table_(rotary_table(batch.positions, c_.head_dim, c_.rope_theta, c_.rope_scaling.factor)),
+        table_(table_of(config, batch)),
+        dangles_(zeros(tokens_ * c_.head_dim / 2)),
         shape_{tokens_, tokens_, c_.num_attention_heads, c_.num_key_value_heads, c_.head_dim},
         scale_(1.0 / std::sqrt(static_cast<double>(c_.head_dim))) {}
 
@@ -49,7 +50,8 @@ class Model {
     return result;
   }
 
-  Parameters backward(const Values& dlogits) {
+  void backward(ModelResult& result) {
+    const Values& dlogits = result.tokens.gradient;
     const LinearGradients head = linear_backward(dlogits, final_normed_, weight(head_name()),
                                                  tokens_, c_.hidden_size, c_.vocab_size);
     add(head_name(), head.dweight);
@@ -58,7 +60,8 @@ class Model {
       dx = layer_backward(layer, dx);
     add("model.embed_tokens.weight",
         embedding_backward(dx, batch_.ids, c_.vocab_size, c_.hidden_size));
-    return std::move(gradients_);
+    result.gradients = std::move(gradients_);
+    result.dangles = std::move(dangles_);
   }
 
  private:
@@ -103,6 +106,8 @@ class Model {
         project_backward(p + "self_attn.o_proj", dmiddle, a.mixed, c_.query_width(), e);
     const AttentionGradients g =
         attention_backward(batch_.slices, a.q, a.k, a.v, dmixed, scale_, shape_);
+    add_angles(a.q, g.dq, c_.num_attention_heads);
+    add_angles(a.k, g.dk, c_.num_key_value_heads);
     const Values dq = rotated(g.dq, c_.num_attention_heads, RotaryDirection::backward);
     const Values dk = rotated(g.dk, c_.num_key_value_heads, RotaryDirection::backward);
     Values dnormed = project_backward(p + "self_attn.q_proj", dq, a.normed, e, c_.query_width());
@@ -151,6 +156,21 @@ class Model {
                   c_.head_dim);
   }
 
+  void add_angles(const Values& x, const Values& dx, int64_t heads) {
+    dangles_ = sum(dangles_, rotary_angle_backward(x, dx, c_.rotary_pairing, tokens_, heads,
+                                                   c_.head_dim, c_.head_dim));
+  }
+  static RotaryTable table_of(const ModelConfig& c, const Batch& batch) {
+    if (batch.angles.empty())
+      return rotary_table(batch.positions, c.head_dim, c.rope_theta, c.rope_scaling.factor);
+    RotaryTable table;
+    for (const double angle : batch.angles) {
+      table.cos.push_back(std::cos(angle));
+      table.sin.push_back(std::sin(angle));
+    }
+    return table;
+  }
+
   /// (T, 2F) of two (T, F).
   static Values side_by_side(const Values& a, const Values& b, int64_t width) {
     Values both;
@@ -175,6 +195,7 @@ class Model {
   const Batch& batch_;
   int64_t tokens_;
   RotaryTable table_;
+  Values dangles_;  ///< (T, D/2)
   AttentionShape shape_;
   double scale_;
   std::vector<LayerActivations> layers_;
@@ -205,7 +226,7 @@ ModelResult model_forward_backward(const ModelConfig& config, const Parameters& 
                                    const Batch& batch) {
   Model model(config, parameters, batch);
   ModelResult result = model.forward();
-  result.gradients = model.backward(result.tokens.gradient);
+  model.backward(result);
   return result;
 }
 

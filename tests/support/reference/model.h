@@ -19,6 +19,7 @@ struct Batch {
   std::vector<int32_t> ids;            ///< (T)
   std::vector<int32_t> targets;        ///< (T), already shifted; negative is not counted
   std::vector<int64_t> positions;      ///< (T)
+  Values angles = {};                  ///< (T, D/2) in rad; empty: by position, base and linear factor
   std::vector<AttentionSlice> slices;  ///< over T queries and T keys
 };
 /// One causal sequence at positions 0, 1, …; targets are the ids shifted by one, the last token's
@@ -30,6 +31,7 @@ struct ModelResult {
   Values logits;         ///< (T, V)
   CrossEntropy tokens;   ///< per token
   Parameters gradients;  ///< of `loss`; empty after model_forward
+  Values dangles;        ///< (T, D/2): the gradient of the angles; likewise
 };
 ModelResult model_forward(const ModelConfig& config, const Parameters& parameters,
                           const Batch& batch);

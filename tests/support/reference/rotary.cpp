@@ -43,4 +43,23 @@ Values rotary(const Values& x, const RotaryTable& table, const Values& scale, Ro
   return y;
 }
 
+Values rotary_angle_backward(const Values& x, const Values& dx, RotaryPairing pairing,
+                             int64_t tokens, int64_t heads, int64_t head_dim, int64_t rotary_dims) {
+  const int64_t pairs = rotary_dims / 2;
+  Values dangles = zeros(tokens * pairs);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const double* at = row(x, t * heads + h, head_dim);
+      const double* d = row(dx, t * heads + h, head_dim);
+      for (int64_t i = 0; i < pairs; ++i) {
+        const int64_t first = pairing == RotaryPairing::interleaved ? 2 * i : i;
+        const int64_t second = pairing == RotaryPairing::interleaved ? 2 * i + 1 : i + pairs;
+        // d first / d angle = -second, d second / d angle = first.
+        row(dangles, t, pairs)[i] += d[second] * at[first] - d[first] * at[second];
+      }
+    }
+  }
+  return dangles;
+}
+
 }  // namespace ringbolt::reference
