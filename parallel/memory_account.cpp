@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/quantity.h"
+#include "core/cpu/packed_product.h"
 #include "core/model/head.h"
 
 namespace ringbolt {
@@ -173,9 +174,9 @@ class Step {
     const Hold hidden_units = ledger_.hold(activations, products(piece) / 2);
     product(piece, f, e);
     if (!backward) return;
-    product(e, piece, f, Transpose::yes);
+    product(e, piece, f);
     product(piece, e, f);
-    product(2 * f, piece, e, Transpose::yes);
+    product(2 * f, piece, e);
     product(piece, 2 * f, e);
     norm_partials();
   }
@@ -220,7 +221,7 @@ class Step {
     const Hold chunk_logits =
         ledger_.hold(logits, chunk * m_.vocab_size * (kF32 + (narrow() ? a_ : 0)));
     product(chunk, m_.hidden_size, m_.vocab_size);
-    product(m_.vocab_size, chunk, m_.hidden_size, Transpose::yes);
+    product(m_.vocab_size, chunk, m_.hidden_size);
     product(chunk, m_.vocab_size, m_.hidden_size);
   }
 
@@ -241,16 +242,10 @@ class Step {
   }
 
   /// What the CPU packs of the operands of a product (rows, depth) x (depth, columns)
-  /// (core/cpu/matmul.cpp).
-  void product(int64_t rows, int64_t depth, int64_t columns, Transpose left = Transpose::no) {
-    const bool transposed = left == Transpose::yes;
-    const int64_t unit = 64 / a_;
-    if (c_.gpu || rows < 512 || columns < 64 || depth < (transposed ? 1024 : 64)) return;
-    if (depth * columns * a_ > int64_t{64} << 20) return;
-    int64_t padded = round_up(depth, unit);
-    if (transposed && padded * a_ % 4096 == 0) padded += unit;
-    const int64_t turned = transposed ? std::min<int64_t>(256, rows) * padded * a_ : 0;
-    const Hold packed = ledger_.hold(workspace, padded * round_up(columns, 64) * a_ + turned);
+  /// (core/cpu/packed_product.h).
+  void product(int64_t rows, int64_t depth, int64_t columns) {
+    const Hold packed =
+        ledger_.hold(workspace, c_.gpu ? 0 : cpu::packed_product_bytes(rows, depth, columns, c_.dtype));
   }
 
   // --- libraries, on a GPU

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include <sys/mman.h>
@@ -29,12 +30,18 @@ std::byte* system_allocate(size_t bytes) {
   const size_t alignment = large ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (block == nullptr) {
-    throw DeviceError(message(concat("cannot allocate ", bytes >> 20, " MiB"), "the system has no more memory",
+    throw DeviceError(message(concat("cannot allocate ", bytes >> 20, " MiB"),
+                              "the system has no more memory",
                               "Try a shorter context, a smaller batch or --recompute block."));
   }
-  if (large) madvise(block, bytes, MADV_HUGEPAGE);  // advice only: a refusal costs speed, nothing else
+  if (large)
+    madvise(block, bytes, MADV_HUGEPAGE);  // advice only: a refusal costs speed, nothing else
   return static_cast<std::byte*>(block);
 }
+
+struct AlignedDelete {
+  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{kAlignment}); }
+};
 
 }  // namespace
 
@@ -100,6 +107,19 @@ MemoryUse Allocator::use() const {
 void Allocator::reset_peak() {
   const std::lock_guard lock(pool_->mutex);
   pool_->use.peak_bytes = pool_->use.live_bytes;
+}
+
+void* thread_scratch(int64_t bytes) {
+  thread_local std::unique_ptr<std::byte, AlignedDelete> memory;
+  thread_local int64_t size = 0;
+  if (size < bytes) {
+    memory.reset();
+    memory.reset(static_cast<std::byte*>(
+        ::operator new (static_cast<size_t>(bytes), std::align_val_t{kAlignment})));
+    std::fill_n(memory.get(), bytes, std::byte{0});
+    size = bytes;
+  }
+  return memory.get();
 }
 
 }  // namespace ringbolt::cpu

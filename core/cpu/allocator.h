@@ -1,5 +1,5 @@
-// Memory of the CPU backend: 64-byte aligned blocks, kept for reuse, because fresh pages cost more than most kernels that
-// would touch them first.
+// Memory of the CPU backend: 64-byte aligned blocks, kept for reuse, because fresh pages cost more
+// than most kernels that would touch them first.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,8 @@ namespace ringbolt::cpu {
 class Allocator {
  public:
   Allocator();
-  /// Uninitialised. Throws: DeviceError when the system has no more. The block may outlive the allocator.
+  /// Uninitialised. Throws: DeviceError when the system has no more. The block may outlive the
+  /// allocator.
   std::shared_ptr<std::byte> allocate(int64_t bytes);
   MemoryUse use() const;
   void reset_peak();
@@ -22,5 +23,9 @@ class Allocator {
   struct Pool;
   std::shared_ptr<Pool> pool_;
 };
+
+/// This thread's scratch of at least `bytes`, aligned to 64, kept from call to call: for the length
+/// of one kernel.
+void* thread_scratch(int64_t bytes);
 
 }  // namespace ringbolt::cpu

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/cpu/attention.h"
+#include "core/cpu/allocator.h"
 #include "core/cpu/attention_work.h"
 #include "core/cpu/parallel_for.h"
 #include "core/cpu/progress.h"
@@ -145,7 +146,7 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
             static_cast<int>(keys_used(mine, piece.key_begin + block_keys) - piece.key_begin);
         piece.head_dim = static_cast<int>(q.dim(2));
         piece.scale = scale;
-        piece.scratch = attention_scratch(scratch_bytes);
+        piece.scratch = thread_scratch(scratch_bytes);
         backward_block(kernels, piece, mine, group, order, head, block, progress);
       }
       order.publish(head, block, TileOrder::kDone);

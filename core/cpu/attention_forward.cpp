@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/cpu/attention.h"
+#include "core/cpu/allocator.h"
 #include "core/cpu/attention_work.h"
 #include "core/cpu/parallel_for.h"
 #include "core/cpu/progress.h"
@@ -130,7 +131,7 @@ void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, 
       piece.poll = [](void* with) { static_cast<Progress*>(with)->poll(); };
       piece.poll_with = progress;
     }
-    piece.scratch = attention_scratch(scratch_bytes);
+    piece.scratch = thread_scratch(scratch_bytes);
     kernels.forward(piece);
   });
   if (progress != nullptr) progress->finish();

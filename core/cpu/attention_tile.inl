@@ -22,24 +22,6 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
 
-/// Operands are f32 words; bf16 inputs are widened while they are packed.
-struct F32Product {
-  static constexpr int kPerWord = 1;
-  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) { return a * b + c; }
-};
-
-#if defined(__AVX512BF16__)
-/// Operands are pairs of bf16, products are summed in f32.
-struct Bf16Product {
-  static constexpr int kPerWord = 2;
-  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) {
-    return __builtin_bit_cast(
-        Floats, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, c), __builtin_bit_cast(__m512bh, a),
-                                 __builtin_bit_cast(__m512bh, b)));
-  }
-};
-#endif
-
 /// Distance between rows of A where rows are contiguous along the depth: a constant, so that the
 /// rows need no registers of their own; odd in cache lines, so that rows spread over all sets.
 template <class Product>

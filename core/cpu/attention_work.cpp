@@ -1,19 +1,12 @@
 #include "core/cpu/attention_work.h"
 
 #include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <new>
 
 #include "core/base/error.h"
 #include "core/cpu/attention.h"
 
 namespace ringbolt::cpu {
 namespace {
-
-struct AlignedDelete {
-  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
-};
 
 KernelSlice kernel_slice(const AttentionSlice& s) {
   constexpr int64_t kAll = int64_t{1} << 60;
@@ -50,19 +43,6 @@ int64_t attention_workspace_bytes(int64_t head_dim, DType dtype, int threads, Is
   const AttentionKernels& kernels = attention_kernels_of(dtype, isa);
   const int d = static_cast<int>(head_dim);
   return threads * std::max(kernels.forward_scratch_bytes(d), kernels.backward_scratch_bytes(d));
-}
-
-void* attention_scratch(int64_t bytes) {
-  thread_local std::unique_ptr<std::byte, AlignedDelete> memory;
-  thread_local int64_t size = 0;
-  if (size < bytes) {
-    memory.reset();
-    memory.reset(
-        static_cast<std::byte*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64})));
-    std::fill_n(memory.get(), bytes, std::byte{0});
-    size = bytes;
-  }
-  return memory.get();
 }
 
 void require_attention(bool condition, const char* what) {

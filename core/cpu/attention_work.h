@@ -19,9 +19,6 @@ void check_attention(SliceList slices, ConstView q, ConstView k, ConstView v, fl
 
 const AttentionKernels& attention_kernels_of(DType dtype, Isa isa);
 
-/// This thread's scratch of at least `bytes`, aligned to 64, kept from call to call.
-void* attention_scratch(int64_t bytes);
-
 /// Row 0 of one head of x (T, heads, D).
 inline const void* head_of(ConstView x, int64_t head) {
   return x.bytes() + head * x.dim(2) * size_of(x.dtype());

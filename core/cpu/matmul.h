@@ -1,8 +1,9 @@
-// Matrix products of the CPU backend: the only door to oneDNN.
+// Matrix products of the CPU backend: large ones by kernels of our own (packed_product.h), the rest
+// by oneDNN, to which this is the only door.
 //
-// Creating a oneDNN primitive costs up to milliseconds, so each (shape, type, layout) is created once and kept.
-// Operands of large products are copied into the order that oneDNN's kernel reads (packing_kernels.h): that costs 1 to
-// 3 % of the product, oneDNN's own copying 5 to 15 %.
+// Creating a oneDNN primitive costs up to milliseconds, so each (shape, type, layout) is created
+// once and kept. Of large products oneDNN reaches 70 to 87 % of the machine's peak where operands
+// have to be copied first, ours 88 to 95 %.
 #pragma once
 
 #include <memory>
@@ -16,15 +17,16 @@ namespace ringbolt::cpu {
 
 class Matmul {
  public:
-  /// `allocator` lends the memory of packed operands for the time of a product, and must outlive this.
+  /// `allocator` lends the memory of packed operands for the time of a product, and must outlive
+  /// this.
   Matmul(Isa isa, Allocator& allocator);
   ~Matmul();
   Matmul(const Matmul&) = delete;
   Matmul& operator=(const Matmul&) = delete;
 
   /// See Backend::matmul. Throws: std::logic_error for shapes or types that do not match.
-  void operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c, Update update,
-                  std::optional<ConstView> bias);
+  void operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
+                  Update update, std::optional<ConstView> bias);
 
  private:
   struct Cache;

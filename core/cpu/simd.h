@@ -138,5 +138,23 @@ RINGBOLT_SIMD Floats exp2(Floats x) {
 #endif
 }
 
+/// Multiplies words and adds: f32 (bf16 operands are widened while they are packed).
+struct F32Product {
+  static constexpr int kPerWord = 1;
+  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) { return a * b + c; }
+};
+
+#if defined(__AVX512BF16__)
+/// The same for pairs of bf16, both products added to an f32.
+struct Bf16Product {
+  static constexpr int kPerWord = 2;
+  RINGBOLT_SIMD Floats add(Floats a, Floats b, Floats c) {
+    return __builtin_bit_cast(
+        Floats, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, c), __builtin_bit_cast(__m512bh, a),
+                                 __builtin_bit_cast(__m512bh, b)));
+  }
+};
+#endif
+
 }  // namespace
 }  // namespace ringbolt::cpu

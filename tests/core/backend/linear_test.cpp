@@ -114,6 +114,23 @@ TEST_P(LinearOps, MatmulOfLargeOperandsMatchesTheReference) {
   }
 }
 
+// More columns than one block of the first operand meets at a time; and a depth that is summed in two
+// passes (1637 words of 32 bits) with more panels than are packed at a time.
+TEST_P(LinearOps, MatmulOfOperandsInSeveralPassesMatchesTheReference) {
+  const How left{.transpose_a = Transpose::yes, .update = Update::accumulate, .bias = true};
+  const How right{.transpose_b = Transpose::yes, .bias = true, .padding = 6};
+  const int64_t deep = 1637 * (4 / size_of(dtype()));
+  for (const How& how : {left, right}) {
+    SCOPED_TRACE(testing::Message() << "a " << testing::PrintToString(how.transpose_a));
+    check({257, 98, 1100}, how);
+    check({257, deep, 577}, how);
+  }
+  How narrow = right;
+  narrow.c_dtype = dtype();
+  narrow.update = Update::accumulate;
+  check({257, deep, 65}, narrow);
+}
+
 TEST_P(LinearOps, MatmulAccumulatesAndAddsABias) {
   for (const Product& p : {Product{7, 13, 5}, Product{33, 65, 17}, Product{1, 40, 3}}) {
     for (DType c_dtype : {DType::f32, dtype()}) {

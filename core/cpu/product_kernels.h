@@ -1,0 +1,71 @@
+// Kernels of large matrix products C = A B: copying the operands into the order in which they are
+// read, and the product of one block.
+//
+// A word is 32 bits along the summed dimension (the depth): one f32, or two neighbours in bf16. B
+// is copied into panels of kPanelColumns columns, words (padded depth, kPanelColumns), so that a
+// tile of C in registers reads it as one stream; A is read as it is where its rows are contiguous,
+// and copied into tiles of kTileRows rows, words (depth, kTileRows), where it lies transposed.
+// product_kernels.cpp is compiled once for each instruction set; see core/cpu/simd.h.
+#pragma once
+
+#include <cstdint>
+
+namespace ringbolt::cpu {
+
+enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside of the kernels
+
+constexpr int64_t kPanelColumns = 64;
+constexpr int64_t kTileRows = 6;     ///< rows of A that are multiplied at once
+constexpr int64_t kDepthWords = 16;  ///< a panel's depth is a multiple of this: zeros behind B's
+
+/// C (rows, columns) = A (rows, words) B (words, columns), or added to what is there.
+struct ProductBlock {
+  int64_t rows, words, columns;
+  const char* a;          ///< the first word of the first row
+  int64_t a_tile_stride;  ///< bytes from kTileRows rows to the next
+  int64_t a_row_stride;   ///< bytes from a row to the next, within them
+  int64_t a_word_stride;  ///< bytes from a word to the next
+  const float* b;         ///< panels
+  int64_t panel_words;    ///< from a panel to the next
+  char* c;
+  int64_t c_stride;   ///< bytes from a row to the next
+  const float* bias;  ///< one a column, added to every row; or none
+  bool accumulate;    ///< C += …
+};
+
+/// Kernels for one type of A and B. Strides count elements.
+struct ProductKernels {
+  /// The first kDepthWords words of all panels of B (depth, columns), rows `stride` apart; panels
+  /// `panel_words` apart.
+  void (*pack_rows)(const void* b, int64_t stride, int64_t depth, int64_t columns, float* panels,
+                    int64_t panel_words);
+  /// A whole panel of panel_words words from the transpose of B: (columns, depth). Requires:
+  /// columns <= kPanelColumns.
+  void (*pack_columns)(const void* b, int64_t stride, int64_t depth, int64_t columns, float* panel,
+                       int64_t panel_words);
+  /// Tiles from the transpose of A: (depth, rows), tiles `tile_words` apart.
+  /// Requires: tile_words >= tile_words_for(words of the depth).
+  void (*pack_tiles)(const void* a, int64_t stride, int64_t depth, int64_t rows, float* tiles,
+                     int64_t tile_words);
+  void (*multiply_to_f32)(const ProductBlock& block);
+  void (*multiply_to_bf16)(const ProductBlock& block);  ///< sums in f32, one rounding
+};
+
+/// A tile's words and room behind them, which packing overwrites.
+constexpr int64_t tile_words_for(int64_t words) { return words * kTileRows + 10; }
+
+/// Null where the instruction set has no product of its own.
+struct ProductKernelsOfIsa {
+  const ProductKernels* f32 = nullptr;
+  const ProductKernels* bf16 = nullptr;
+};
+
+/// From AVX-512 on; below it the library's are as good. Requires: this build and this machine have
+/// `isa`.
+ProductKernelsOfIsa product_kernels(Isa isa);
+
+// Each compiled in a file of its own.
+ProductKernelsOfIsa product_kernels_avx512();
+ProductKernelsOfIsa product_kernels_avx512_bf16();
+
+}  // namespace ringbolt::cpu
