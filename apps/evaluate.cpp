@@ -55,13 +55,16 @@ EvaluationData open_data(const EvaluateOptions& o) {
           concat(*o.text, " (tokenizer ", tokenizer->name(), ")")};
 }
 
-EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length, int32_t bos_id) {
+EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length, int32_t bos_id,
+                                const ModelConfig& model) {
   EvaluationProtocol protocol;
   protocol.context_length = context_length;
   protocol.stride = o.stride;
   protocol.overlap = o.score_overlap ? Overlap::scored : Overlap::masked;
   protocol.bos_id = bos_id;
-  protocol.buckets = std::min(o.buckets, context_length);
+  protocol.parallel = o.positions.parallel(model);
+  const int64_t scored = protocol.parallel ? protocol.parallel->query : context_length;
+  protocol.buckets = std::min({o.buckets, context_length, scored});
   protocol.windows = o.windows;
   if (o.tokens_per_length > 0)
     protocol.windows = std::max<int64_t>(1, o.tokens_per_length / context_length);
@@ -78,7 +81,7 @@ std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const Ev
                                               const ModelConfig& model) {
   std::vector<EvaluationProtocol> protocols;
   for (const int64_t length : lengths_of(o, model)) {
-    protocols.push_back(protocol_for(o, length, data.bos_id));
+    protocols.push_back(protocol_for(o, length, data.bos_id, model));
     validate(protocols.back());
     static_cast<void>(window_count(protocols.back(), data.tokens.tokens()));
   }
@@ -94,23 +97,22 @@ struct RankedModel {
     decision = decide_attention(o.mesh, o.mesh.mesh(world.size(), loaded.config()), world, *backend,
                                 loaded.config(), {StorePurpose::inference, o.model.dtype, longest});
     mesh.emplace(world, decision.mesh);
-    if (world.size() == 1) {
-      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
-        return std::make_unique<WholePlacement>(*backend, distances);
-      });
-    } else {
-      placement = place_for_method(*backend, loaded.rotary_method(), [&](DistanceRange distances) {
-        return std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice,
-                                               distances);
-      });
-    }
+  }
+
+  /// For a protocol whose tokens see parallel windows, or what the rotary method says.
+  std::unique_ptr<Placement> place(const EvaluateOptions& o,
+                                   const std::optional<ParallelWindows>& windows) {
+    const auto make = [&](const Visibility& seen) -> std::unique_ptr<Placement> {
+      if (mesh->world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen);
+      return std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice, seen);
+    };
+    return windows ? make(*windows) : place_for_method(*backend, loaded.rotary_method(), make);
   }
 
   std::unique_ptr<Backend> backend;
   LoadedModel loaded;
   AttentionDecision decision;
   std::optional<Mesh> mesh;
-  std::unique_ptr<Placement> placement;
 };
 
 std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& model,
@@ -125,11 +127,15 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     const int64_t windows = window_count(protocol, data.tokens.tokens());
     Progress progress("context " + format_count(protocol.context_length), windows, "windows",
                       output);
-    results.push_back(evaluate_context(
-        model.loaded.model(), *model.placement, protocol, data.tokens.tokens(), read,
-        map_positions(model.loaded.rotary(protocol.context_length), o.position_map,
-                      protocol.context_length, model.loaded.config()),
-        [&](int64_t done, int64_t) { progress.update(done); }));
+    const auto seen = windows_of(protocol);
+    const int64_t reach =
+        seen ? seen->longest() + protocol.parallel->query : protocol.context_length;
+    const RotaryTables rotary =
+        o.positions.map_positions(model.loaded.rotary(reach), protocol.context_length,
+                                  model.loaded.config(), seen);
+    results.push_back(evaluate_context(model.loaded.model(), *model.place(o, seen), protocol,
+                                       data.tokens.tokens(), read, rotary,
+                                       [&](int64_t done, int64_t) { progress.update(done); }));
     progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
   }
@@ -176,7 +182,8 @@ Json json_of(const ContextLoss& r) {
   }
   const EvaluationProtocol& p = r.protocol;
   const int64_t stride = p.stride == 0 ? p.context_length : p.stride;
-  return Json::object()
+  Json result = Json::object();
+  result
       .set("context_length", p.context_length)
       .set("windows", r.windows)
       .set("tokens", r.total.tokens)
@@ -187,6 +194,10 @@ Json json_of(const ContextLoss& r) {
       .set("overlap", p.overlap == Overlap::scored ? "scored" : "masked")
       .set("bos_id", p.bos_id)
       .set("buckets", buckets);
+  if (p.parallel) {
+    result.set("parallel_window", p.parallel->window).set("parallel_query", p.parallel->query);
+  }
+  return result;
 }
 
 std::string branch_name(const PredictedReach& reach) {
@@ -207,6 +218,7 @@ Json result_of(const EvaluateOptions& o, const RankedModel& model, const Evaluat
       .set("device", model.backend->description())
       .set("ranks", to_json(o.mesh, model.decision))
       .set("dtype", name_of(o.model.dtype))
+      .set("position_map", o.positions.name())
       .set("predicted_reach", Json::object()
                                   .set("tokens", reach.tokens)
                                   .set("branch", branch_name(reach))
@@ -242,6 +254,7 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
               << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n";
     if (model.decision.mesh.world() > 1) std::cout << describe(o.mesh, model.decision) << '\n';
+    if (o.positions.map != UntunedMap::none) std::cout << o.positions.describe(loaded.config()) << '\n';
     std::cout << '\n' << table_of(results);
   }
   const Json result = result_of(o, model, data, results, reach);

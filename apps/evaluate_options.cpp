@@ -25,7 +25,7 @@ void declare_reach(OptionSet& options, EvaluateOptions& e) {
 
 void EvaluateOptions::declare(OptionSet& options) {
   model.declare(options);
-  declare_untuned_map(options, position_map);
+  positions.declare(options);
   options.group("Text");
   options.add("text", "FILE", text, "A text file, encoded as one document; - is standard input");
   options.add("tokens", "FILE", tokens, "Or a token file, made by ringbolt tokenize");
@@ -67,6 +67,10 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K,128K --local-ranks 2",
       "split each window over two ranks, threads of this process");
+  options.example(
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1K,4K --position-map "
+      "parallel-windows --stride 64 --parallel-query 64",
+      "the context in windows; every target is scored once, as the query's");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "
       "reach.svg");

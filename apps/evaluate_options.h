@@ -9,13 +9,13 @@
 #include "apps/mesh_options.h"
 #include "apps/model_options.h"
 #include "apps/options.h"
-#include "apps/position_options.h"
+#include "apps/untuned_positions.h"
 
 namespace ringbolt {
 
 struct EvaluateOptions {
   ModelOptions model;
-  UntunedMap position_map = UntunedMap::none;
+  UntunedPositions positions;
   std::optional<std::string> tokenizer;
   std::optional<std::string> text;
   std::optional<std::string> tokens;

@@ -1,6 +1,7 @@
 // ringbolt generate: continues a prompt.
 #include <chrono>
 #include <iostream>
+#include <utility>
 
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include "apps/common_options.h"
 #include "apps/model_options.h"
 #include "apps/results.h"
+#include "apps/untuned_positions.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/generate/generator.h"
@@ -18,6 +20,7 @@ namespace {
 
 struct GenerateOptions {
   ModelOptions model;
+  UntunedPositions positions;
   std::string tokenizer;
   std::string prompt;
   std::optional<std::string> prompt_file;
@@ -29,6 +32,7 @@ struct GenerateOptions {
 
   void declare(OptionSet& options) {
     model.declare(options);
+    positions.declare(options);
     options
         .add("tokenizer", "FILE|bytes", tokenizer,
              "A SentencePiece model, a folder with tokenizer.model, or bytes")
@@ -63,6 +67,10 @@ struct GenerateOptions {
     options.example(
         "generate --checkpoint run --tokenizer bytes --prompt-file book.txt --rope-base 1e6 "
         "--max-tokens 100");
+    options.example(
+        "generate --checkpoint run --tokenizer tok.model --prompt-file long.txt --max-tokens 32 "
+        "--position-map parallel-windows --parallel-query 64",
+        "the prompt in windows of what the model was trained at");
   }
 };
 
@@ -79,6 +87,27 @@ std::vector<int32_t> prompt_ids(const GenerateOptions& o, const Tokenizer& token
                 "Give a --prompt."));
   }
   return ids;
+}
+
+/// The prompt as the model reads it, and how it turns and sees its tokens.
+struct Reading {
+  std::vector<int32_t> ids;
+  GrowingRotation rotation;
+};
+
+Reading read_prompt(const GenerateOptions& o, const LoadedModel& loaded, int32_t bos,
+                    const std::vector<int32_t>& prompt) {
+  const auto tokens = static_cast<int64_t>(prompt.size());
+  Reading reading{prompt, loaded.growing_rotation()};
+  if (const auto context = o.positions.parallel(loaded.config(), o.max_tokens)) {
+    const ParallelWindows windows = parallel_windows(*context, tokens, bos >= 0);
+    reading.ids = with_window_starts(prompt, windows, bos);
+    reading.rotation.windows = windows;
+  }
+  reading.rotation.tables =
+      o.positions.map_positions(std::move(reading.rotation.tables), tokens + o.max_tokens,
+                                loaded.config(), reading.rotation.windows);
+  return reading;
 }
 
 /// The text as it comes: to standard output, and kept for the result.
@@ -128,15 +157,17 @@ int run_generate(const Arguments& arguments) {
                      loaded.config());
   const std::vector<int32_t> prompt = prompt_ids(o, *tokenizer);
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  Generator generator(*backend, loaded.model(), o.model.dtype, loaded.growing_rotation(),
-                      prompt_tokens + o.max_tokens);
+  Reading reading = read_prompt(o, loaded, tokenizer->bos_id(), prompt);
+  const auto capacity = static_cast<int64_t>(reading.ids.size()) + o.max_tokens;
+  Generator generator(*backend, loaded.model(), o.model.dtype, std::move(reading.rotation),
+                      capacity);
 
   TextStream stream(*tokenizer, !json_is_output(o.out.json));
   for (const int32_t id : prompt) stream.push(id);
   Json ids = Json::array();
   const auto begin = std::chrono::steady_clock::now();
   double first_token_seconds = 0;
-  generator.run(prompt, o.max_tokens, o.sampling, [&](int32_t id) {
+  generator.run(reading.ids, o.max_tokens, o.sampling, [&](int32_t id) {
     if (ids.size() == 0) first_token_seconds = seconds_since(begin);
     if (id == tokenizer->bos_id() || id == tokenizer->eos_id()) return false;
     ids.push(id);
@@ -156,6 +187,7 @@ int run_generate(const Arguments& arguments) {
   Json result = begin_result("generate");
   result.set("checkpoint", o.model.checkpoint)
       .set("device", backend->description())
+      .set("position_map", o.positions.name())
       .set("prompt_tokens", prompt_tokens)
       .set("ids", ids)
       .set("text", stream.text())

@@ -61,29 +61,4 @@ SequencePositions PositionOptions::positions(const TrainingRecipe& recipe,
   };
 }
 
-void declare_untuned_map(OptionSet& options, UntunedMap& map) {
-  options.choice<UntunedMap>(
-      "position-map", map,
-      {{"none", UntunedMap::none},
-       {"grouped", UntunedMap::grouped},
-       {"recurrent", UntunedMap::recurrent}},
-      "Positions within the original length for all tokens: neighbours share "
-      "one (grouped), or they begin anew (recurrent)");
-}
-
-RotaryTables map_positions(RotaryTables tables, UntunedMap map, int64_t length,
-                           const ModelConfig& model) {
-  if (map == UntunedMap::none) return tables;
-  if (is_two_part(model.rope_scaling.method)) {
-    throw UsageError(
-        message(concat("--position-map does not go with ", name_of(model.rope_scaling.method)),
-                "that method has positions of its own for far tokens", "Leave one of them out."));
-  }
-  const int64_t original = model.rope_original_length();
-  return [=](std::span<const int64_t> positions) {
-    return tables(map == UntunedMap::grouped ? grouped_positions(positions, length, original)
-                                             : recurrent_positions(positions, original));
-  };
-}
-
 }  // namespace ringbolt

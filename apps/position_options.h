@@ -6,7 +6,6 @@
 
 #include "apps/options.h"
 #include "core/model/config.h"
-#include "core/model/rotary_table.h"
 #include "core/train/training_step.h"
 #include "io/tokens.h"
 
@@ -27,16 +26,5 @@ struct PositionOptions {
   /// Throws: UsageError where the reach is missing or below the context length.
   SequencePositions positions(const TrainingRecipe& recipe, const TokenDataset& data) const;
 };
-
-/// Maps for a model that was not tuned: positions that it was trained on stand for all.
-enum class UntunedMap { none, grouped, recurrent };
-
-/// --position-map of commands that only evaluate.
-void declare_untuned_map(OptionSet& options, UntunedMap& map);
-
-/// The tables at mapped positions of sequences of `length` tokens. Throws: UsageError where the
-/// attention rotates by itself.
-RotaryTables map_positions(RotaryTables tables, UntunedMap map, int64_t length,
-                           const ModelConfig& model);
 
 }  // namespace ringbolt

@@ -32,6 +32,8 @@ for s in $factors; do
 done
 evaluate grouped-positions --position-map grouped
 evaluate recurrent-positions --position-map recurrent
+# Scores the last quarter of the training length only, where all windows are seen: not the text of the others.
+evaluate parallel-windows-query --position-map parallel-windows
 window=$((trained / 2))
 evaluate self-extend --rope-method self-extend --rope-window "$window" --rope-group 32
 evaluate rerope --rope-method rerope --rope-window "$window"

@@ -118,7 +118,7 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
                                                       const SequenceLayout& layout,
                                                       AttentionSlice::Mask mask,
                                                       const AttentionChoice& choice,
-                                                      DistanceRange distances) {
+                                                      const Visibility& visibility) {
   const MeshShape& shape = mesh.shape();
   if (layout.ranks() != shape.ring() || layout.tokens_per_rank() % shape.head != 0) {
     throw UsageError(
@@ -130,8 +130,8 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
   }
   std::unique_ptr<SequenceAttention> sequence =
       choice.strategy == AttentionStrategy::all_gather && shape.ring() > 1
-          ? make_gathered_attention(backend, mesh, layout, mask, distances)
-          : make_ring_attention(backend, mesh, layout, mask, choice, distances);
+          ? make_gathered_attention(backend, mesh, layout, mask, visibility)
+          : make_ring_attention(backend, mesh, layout, mask, choice, visibility);
   return std::make_unique<DistributedAttention>(backend, mesh.head(), std::move(sequence));
 }
 

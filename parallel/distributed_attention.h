@@ -42,7 +42,7 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
                                                       const SequenceLayout& layout,
                                                       AttentionSlice::Mask mask,
                                                       const AttentionChoice& choice,
-                                                      DistanceRange distances = {});
+                                                      const Visibility& visibility = {});
 
 /// Bytes that one rank receives in a layer's forward and backward, by the formulas of each
 /// strategy; what the communicator counts is equal. (T is that of a rank, padding included.)

@@ -9,10 +9,10 @@ namespace {
 class GatheredAttention final : public SequenceAttention {
  public:
   GatheredAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                    AttentionSlice::Mask mask, DistanceRange distances)
+                    AttentionSlice::Mask mask, const Visibility& visibility)
       : backend_(backend), ring_(mesh.ring()), rows_(layout.tokens_per_rank()) {
     for (int rank = 0; rank < layout.ranks(); ++rank) {
-      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask, distances)) {
+      for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask, visibility)) {
         slice.key_begin += rank * rows_;
         slice.key_end += rank * rows_;
         slices_.push_back(slice);
@@ -74,8 +74,8 @@ class GatheredAttention final : public SequenceAttention {
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,
-                                                           DistanceRange distances) {
-  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, distances);
+                                                           const Visibility& visibility) {
+  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, visibility);
 }
 
 }  // namespace ringbolt

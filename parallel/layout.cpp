@@ -192,16 +192,16 @@ std::vector<int64_t> SequenceLayout::positions(int rank) const {
 }
 
 std::vector<AttentionSlice> SequenceLayout::slices(int query_rank, int key_rank, Mask mask,
-                                                   DistanceRange distances) const {
+                                                   const Visibility& visibility) const {
   std::vector<AttentionSlice> result;
   const std::span<const Segment> keys = segments(key_rank);
   size_t first = 0;  // of the keys that belong to the query segment's document
   for (const Segment& query : segments(query_rank)) {
     while (first < keys.size() && keys[first].document < query.document) ++first;
     for (size_t k = first; k < keys.size() && keys[k].document == query.document; ++k) {
-      if (!distances.is_causal()) {
+      if (!visibility.is_causal()) {
         append_slices({query.local, query.count, query.first, query.stride},
-                      {keys[k].local, keys[k].count, keys[k].first, keys[k].stride}, distances,
+                      {keys[k].local, keys[k].count, keys[k].first, keys[k].stride}, visibility,
                       result);
         continue;
       }

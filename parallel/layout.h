@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
-#include "core/backend/distance_slices.h"
+#include "core/backend/visibility.h"
 
 namespace ringbolt {
 
@@ -58,9 +58,9 @@ class SequenceLayout {
   std::vector<int64_t> positions(int rank) const;
 
   /// Local queries of one rank x local keys of another. `mask` full: every pair of a document (no
-  /// causality). `distances` further limits the pairs of a causal mask.
+  /// causality). `visibility` further limits the pairs of a causal mask.
   std::vector<AttentionSlice> slices(int query_rank, int key_rank, AttentionSlice::Mask mask,
-                                     DistanceRange distances = {}) const;
+                                     const Visibility& visibility = {}) const;
   /// The pairs that a rank computes over a whole ring.
   int64_t pairs(int query_rank, AttentionSlice::Mask mask) const;
 

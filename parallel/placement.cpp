@@ -13,7 +13,7 @@ const PlacedTokens& MeshPlacement::place(std::span<const int64_t> offsets) {
   offsets_.assign(offsets.begin(), offsets.end());
   layout_.emplace(kind_, offsets_, mesh_.shape().ring(), mesh_.shape().head);
   attention_ = make_distributed_attention(backend_, mesh_, *layout_, AttentionSlice::Mask::causal,
-                                          choice_, distances_);
+                                          choice_, visibility_);
   const int64_t count = layout_->tokens_per_rank() / mesh_.shape().head;
   const auto my_rows = [&](const std::vector<int64_t>& ring_position) {
     const auto first = ring_position.begin() + mesh_.head_rank() * count;

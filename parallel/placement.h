@@ -18,8 +18,8 @@ class MeshPlacement final : public Placement {
  public:
   /// Backend and mesh must outlive it.
   MeshPlacement(Backend& backend, Mesh& mesh, LayoutKind kind, const AttentionChoice& choice,
-                DistanceRange distances = {})
-      : backend_(backend), mesh_(mesh), kind_(kind), choice_(choice), distances_(distances) {}
+                const Visibility& visibility = {})
+      : backend_(backend), mesh_(mesh), kind_(kind), choice_(choice), visibility_(visibility) {}
 
   /// Of the ring position's tokens head rank u holds the u-th part. Collective over the mesh's
   /// sequence ranks, which must give the same offsets.
@@ -33,7 +33,7 @@ class MeshPlacement final : public Placement {
   Mesh& mesh_;
   LayoutKind kind_;
   AttentionChoice choice_;
-  DistanceRange distances_;
+  Visibility visibility_;
   std::vector<int64_t> offsets_;
   std::optional<SequenceLayout> layout_;
   std::unique_ptr<Attention> attention_;

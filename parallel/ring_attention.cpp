@@ -64,7 +64,8 @@ class QueryBlock {
 class RingAttention final : public SequenceAttention {
  public:
   RingAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                AttentionSlice::Mask mask, const AttentionChoice& choice, DistanceRange distances)
+                AttentionSlice::Mask mask, const AttentionChoice& choice,
+                const Visibility& visibility)
       : backend_(backend),
         alone_(make_single_communicator()),
         outer_(choice.strategy == AttentionStrategy::double_ring ? mesh.outer() : *alone_),
@@ -72,10 +73,10 @@ class RingAttention final : public SequenceAttention {
         circulate_(choice.backward) {
     const int me = mesh.ring_rank();
     for (int other = 0; other < layout.ranks(); ++other) {
-      by_keys_.push_back(layout.slices(me, other, mask, distances));
+      by_keys_.push_back(layout.slices(me, other, mask, visibility));
       const Slices backward = circulate_ == RingBackward::keys
                                   ? by_keys_.back()
-                                  : layout.slices(other, me, mask, distances);
+                                  : layout.slices(other, me, mask, visibility);
       // What the inner ring begins with, a rank does by halves: the second one beside the last sum.
       const bool begins = inner_.size() > 1 && other % inner_.size() == inner_.rank();
       backward_.push_back(begins ? halves(backward) : std::pair(backward, Slices()));
@@ -172,8 +173,8 @@ std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& m
                                                        const SequenceLayout& layout,
                                                        AttentionSlice::Mask mask,
                                                        const AttentionChoice& choice,
-                                                       DistanceRange distances) {
-  return std::make_unique<RingAttention>(backend, mesh, layout, mask, choice, distances);
+                                                       const Visibility& visibility) {
+  return std::make_unique<RingAttention>(backend, mesh, layout, mask, choice, visibility);
 }
 
 }  // namespace ringbolt

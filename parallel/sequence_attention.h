@@ -33,12 +33,12 @@ std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& m
                                                        const SequenceLayout& layout,
                                                        AttentionSlice::Mask mask,
                                                        const AttentionChoice& choice,
-                                                       DistanceRange distances = {});
+                                                       const Visibility& visibility = {});
 
 /// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,
-                                                           DistanceRange distances = {});
+                                                           const Visibility& visibility = {});
 
 }  // namespace ringbolt

@@ -113,14 +113,12 @@ std::vector<int64_t> recurrent_positions(std::span<const int64_t> positions, int
   return mapped;
 }
 
-std::vector<ContextWindow> parallel_windows(int64_t length, int64_t original_length) {
-  std::vector<ContextWindow> windows;
-  for (int64_t begin = 0; begin + original_length <= length; begin += original_length) {
-    windows.push_back({begin, begin + original_length});
+std::vector<int64_t> parallel_window_positions(std::span<const int64_t> positions, const ParallelWindows& windows) {
+  std::vector<int64_t> mapped;
+  for (const int64_t p : positions) {
+    mapped.push_back(p < windows.query_begin ? p % windows.window : windows.longest() + p - windows.query_begin);
   }
-  const bool has_rest = windows.empty() || windows.back().end < length;
-  if (has_rest) windows.push_back({std::max<int64_t>(0, length - original_length), length});
-  return windows;
+  return mapped;
 }
 
 }  // namespace ringbolt

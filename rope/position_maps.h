@@ -2,12 +2,14 @@
 //
 // For training on short text at long positions the maps are pure functions of (seed, sequence): PoSE (arXiv
 // 2309.10400), RandPos, and SkipAlign (arXiv 2405.03939). For evaluation without training: grouped and recurrent
-// positions and parallel context windows (LongEmbed, arXiv 2404.12096, section 4).
+// positions (LongEmbed, arXiv 2404.12096, section 4) and parallel context windows (arXiv 2212.10947).
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "core/backend/visibility.h"
 
 namespace ringbolt {
 
@@ -49,13 +51,9 @@ std::vector<int64_t> grouped_positions(std::span<const int64_t> positions, int64
 /// position mod L.
 std::vector<int64_t> recurrent_positions(std::span<const int64_t> positions, int64_t original_length);
 
-/// Parallel context windows: [begin, end) of windows of L tokens, each with positions of its own from 0; the last one
-/// holds the last L tokens, so it may overlap. Their results are averaged.
-struct ContextWindow {
-  int64_t begin;
-  int64_t end;
-  friend bool operator==(const ContextWindow&, const ContextWindow&) = default;
-};
-std::vector<ContextWindow> parallel_windows(int64_t length, int64_t original_length);
+/// Parallel context windows: from 0 in each window, and behind the longest window in the query. That is how the paper
+/// (arXiv 2212.10947, section 2) and its released code count; cutting a running text into windows of one length, and
+/// taking its end for the query, is an interpretation: the paper has separate texts (examples, documents) for windows.
+std::vector<int64_t> parallel_window_positions(std::span<const int64_t> positions, const ParallelWindows& windows);
 
 }  // namespace ringbolt

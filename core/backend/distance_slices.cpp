@@ -61,14 +61,4 @@ void append_slices(const TokenStretch& queries, const TokenStretch& keys, Distan
   Band(queries, keys, low, high, slices).cut(0, queries.count, keys.count);
 }
 
-std::vector<AttentionSlice> distance_slices(std::span<const int64_t> offsets, DistanceRange range) {
-  if (range.is_causal()) return causal_slices(offsets);
-  std::vector<AttentionSlice> slices;
-  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
-    const TokenStretch document{offsets[d], offsets[d + 1] - offsets[d], 0};
-    append_slices(document, document, range, slices);
-  }
-  return slices;
-}
-
 }  // namespace ringbolt

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <vector>
 
 #include "core/backend/attention_slice.h"
@@ -35,8 +34,5 @@ struct TokenStretch {
 /// Requires: the same stride.
 void append_slices(const TokenStretch& queries, const TokenStretch& keys, DistanceRange range,
                    std::vector<AttentionSlice>& slices);
-
-/// For documents [offsets[d], offsets[d+1]) of one buffer, each by itself. The default range gives causal_slices.
-std::vector<AttentionSlice> distance_slices(std::span<const int64_t> offsets, DistanceRange range);
 
 }  // namespace ringbolt

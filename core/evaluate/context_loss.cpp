@@ -18,29 +18,43 @@ struct Pass {
   std::vector<int64_t> offsets{0};
 };
 
+/// One window's inputs and targets, one of each a token, as the protocol scores them.
+void append_window(const EvaluationProtocol& p, int64_t number, std::span<const int32_t> text, Pass& pass) {
+  std::vector<int32_t> ids{p.bos_id};
+  ids.insert(ids.end(), text.begin(), text.end() - 1);
+  // The first window scores all; a later one, unless the overlap is scored, only what is new. In parallel windows only
+  // the query's tokens see all of the context.
+  int64_t seen = number == 0 || p.overlap == Overlap::scored ? 0 : p.context_length - stride_of(p);
+  if (p.parallel) seen = std::max(seen, p.context_length - p.parallel->query);
+  std::vector<int32_t> targets(text.begin(), text.end());
+  std::fill_n(targets.begin(), seen, -1);
+  if (const auto windows = windows_of(p)) {
+    ids = with_window_starts(ids, *windows, p.bos_id);
+    targets = with_window_starts(targets, *windows, -1);
+  }
+  pass.ids.insert(pass.ids.end(), ids.begin(), ids.end());
+  pass.targets.insert(pass.targets.end(), targets.begin(), targets.end());
+  pass.offsets.push_back(static_cast<int64_t>(pass.ids.size()));
+}
+
 Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t first_window, int64_t windows) {
   Pass pass;
-  std::vector<int32_t> window(static_cast<size_t>(p.context_length));
+  std::vector<int32_t> text(static_cast<size_t>(p.context_length));
   for (int64_t w = first_window; w < first_window + windows; ++w) {
-    read(w * stride_of(p), window);
-    pass.ids.push_back(p.bos_id);
-    pass.ids.insert(pass.ids.end(), window.begin(), window.end() - 1);
-    // The first window scores all; a later one, unless the overlap is scored, only what is new.
-    const int64_t seen = w == 0 || p.overlap == Overlap::scored ? 0 : p.context_length - stride_of(p);
-    for (int64_t t = 0; t < p.context_length; ++t) {
-      pass.targets.push_back(t < seen ? -1 : window[static_cast<size_t>(t)]);
-    }
-    pass.offsets.push_back(static_cast<int64_t>(pass.ids.size()));
+    read(w * stride_of(p), text);
+    append_window(p, w, text, pass);
   }
   return pass;
 }
 
-/// Adds what this rank's tokens (T) lost to the bucket of each.
+/// Adds what this rank's tokens (T) lost to the bucket of each. Buckets are equal parts of what can be scored.
 void add_losses(const EvaluationProtocol& p, std::span<const int32_t> targets, std::span<const int64_t> positions,
                 const HostLosses& losses, std::vector<LossSum>& buckets) {
+  const int64_t first = windows_of(p).value_or(ParallelWindows{}).query_begin;
+  const int64_t scored = p.parallel ? std::min(p.parallel->query, p.context_length) : p.context_length;
   for (size_t t = 0; t < targets.size(); ++t) {
     if (targets[t] < 0) continue;
-    buckets[static_cast<size_t>(positions[t] * p.buckets / p.context_length)] +=
+    buckets[static_cast<size_t>((positions[t] - first) * p.buckets / scored)] +=
         LossSum{static_cast<double>(losses.losses[t]), 1, losses.hits[t]};
   }
 }
@@ -58,6 +72,12 @@ void validate(const EvaluationProtocol& p) {
           concat("windows of ", p.context_length, " tokens would leave gaps"), "Use a stride of at most that.");
   require(p.buckets > 0, concat("there are ", p.buckets, " position buckets"), "a loss belongs to one of them",
           "Use 4.");
+  if (p.parallel) validate(*p.parallel);
+}
+
+std::optional<ParallelWindows> windows_of(const EvaluationProtocol& p) {
+  if (!p.parallel) return std::nullopt;
+  return parallel_windows(*p.parallel, p.context_length, true);
 }
 
 double ContextLoss::perplexity() const { return std::exp(mean()); }

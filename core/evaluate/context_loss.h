@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
+#include "core/evaluate/parallel_context.h"
 #include "core/model/placement.h"
 #include "core/model/transformer.h"
 #include "core/train/training_data.h"
@@ -24,10 +26,16 @@ struct EvaluationProtocol {
   int32_t bos_id = 1;
   int64_t buckets = 4;         ///< equal parts of the window, each with a loss of its own
   int64_t tokens_per_pass = 8192;  ///< windows are run together up to this many tokens of a data rank
+  /// The context in parallel windows: only the query's targets are scored, and buckets are parts of the query.
+  std::optional<ParallelContext> parallel = std::nullopt;
 };
 
 /// Throws: UsageError naming the first value that cannot be.
 void validate(const EvaluationProtocol& protocol);
+
+/// What the tokens of a window of this protocol see, and `placement` and `rotary` of evaluate_context must be made for;
+/// nothing where it is all that came before them.
+std::optional<ParallelWindows> windows_of(const EvaluationProtocol& protocol);
 
 struct ContextLoss {
   EvaluationProtocol protocol;

@@ -9,9 +9,10 @@ namespace {
 
 KvCache first_cache(Backend& backend, const ModelConfig& config, DType dtype, const GrowingRotation& rotation,
                     int64_t capacity) {
-  if (rotation.two_part) return {backend, config, dtype, capacity, {0, rotation.two_part->window}};
-  if (rotation.depends_on_length) return {backend, config, dtype, capacity, {}, rotation.tables};
-  return {backend, config, dtype, capacity};
+  if (rotation.two_part) return {backend, config, dtype, capacity, DistanceRange{0, rotation.two_part->window}};
+  const Visibility seen = rotation.windows ? Visibility(*rotation.windows) : Visibility();
+  if (rotation.depends_on_length) return {backend, config, dtype, capacity, seen, rotation.tables};
+  return {backend, config, dtype, capacity, seen};
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace ringbolt {
 struct GrowingRotation {
   RotaryTables tables;
   bool depends_on_length = false;  ///< angles of early tokens change as the text grows: keys are cached unrotated
-  std::optional<TwoPartRotation> two_part;  ///< attention in two parts: a cache of rotated keys for each
+  std::optional<TwoPartRotation> two_part = std::nullopt;  ///< attention in two parts: a cache of rotated keys for each
+  std::optional<ParallelWindows> windows = std::nullopt;   ///< what tokens see, where it is not all before them; not in two parts
 };
 
 class Generator {

@@ -7,12 +7,12 @@
 
 namespace ringbolt {
 
-KvCache::KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity, DistanceRange distances,
-                 std::optional<RotaryTables> rotary)
+KvCache::KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity,
+                 const Visibility& visibility, std::optional<RotaryTables> rotary)
     : backend_(backend),
       pairing_(config.rotary_pairing),
       capacity_(capacity),
-      distances_(distances),
+      visibility_(visibility),
       rotary_(std::move(rotary)) {
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
     layers_.push_back(backend.allocate(dtype, {capacity, 2 * config.num_key_value_heads, config.head_dim}));
@@ -22,7 +22,7 @@ KvCache::KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64
 /// What all layers share: slices of the new tokens [length, end), and the table where this cache rotates.
 void KvCache::begin_pass(int64_t end) {
   slices_.clear();
-  append_slices({0, end - length_, length_}, {0, end, 0}, distances_, slices_);
+  append_slices({0, end - length_, length_}, {0, end, 0}, visibility_, slices_);
   if (!rotary_) return;
   std::vector<int64_t> positions(static_cast<size_t>(end));
   std::iota(positions.begin(), positions.end(), int64_t{0});

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/backend/distance_slices.h"
+#include "core/backend/visibility.h"
 #include "core/model/attention.h"
 #include "core/model/config.h"
 #include "core/model/rotary_table.h"
@@ -17,9 +17,9 @@ namespace ringbolt {
 /// layers hold of early tokens was computed when the text was shorter; only recomputing the prompt would change that.)
 class KvCache final : public Attention {
  public:
-  /// Room for `capacity` tokens; new tokens see those before them at these distances.
+  /// Room for `capacity` tokens; new tokens see of those before them what `visibility` says.
   /// Throws: DeviceError when the memory is not there.
-  KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity, DistanceRange distances = {},
+  KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64_t capacity, const Visibility& visibility = {},
           std::optional<RotaryTables> rotary = std::nullopt);
 
   int64_t length() const { return length_; }
@@ -39,7 +39,7 @@ class KvCache final : public Attention {
   RotaryPairing pairing_;
   int64_t capacity_;
   int64_t length_ = 0;
-  DistanceRange distances_;
+  Visibility visibility_;
   std::vector<AttentionSlice> slices_;
   std::optional<RotaryTables> rotary_;
   RotaryTable table_;  ///< of all positions, at the present length; where keys are held before rotation

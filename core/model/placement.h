@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/backend/backend.h"
-#include "core/backend/distance_slices.h"
+#include "core/backend/visibility.h"
 #include "core/model/attention.h"
 #include "core/model/transformer.h"
 
@@ -41,7 +41,8 @@ class Placement {
 /// All tokens on this device.
 class WholePlacement final : public Placement {
  public:
-  explicit WholePlacement(Backend& backend, DistanceRange distances = {}) : backend_(backend), distances_(distances) {}
+  explicit WholePlacement(Backend& backend, const Visibility& visibility = {})
+      : backend_(backend), visibility_(visibility) {}
 
   const PlacedTokens& place(std::span<const int64_t> offsets) override;
   int data_ranks() const override { return 1; }
@@ -50,7 +51,7 @@ class WholePlacement final : public Placement {
 
  private:
   Backend& backend_;
-  DistanceRange distances_;
+  Visibility visibility_;
   std::vector<int64_t> offsets_;
   std::unique_ptr<WholeSequenceAttention> attention_;
   PlacedTokens placed_;

@@ -63,6 +63,20 @@ TEST(CountNegativeDistances, ReproducesTable4) {
   EXPECT_EQ(count_negative_distances(mixed, 30 * 1024), 2554);
 }
 
+TEST(CountNegativeDistances, MissesNoneInStretchesThatItSkips) {
+  int64_t negative = 0;
+  for (const double base : {300.0, 1e4, 1.7e5, 6.4e5, 5e8}) {
+    for (const int64_t length : {0, 63, 256, 317, 40000}) {
+      const auto f = default_frequencies(128, base);
+      int64_t expected = 0;
+      for (int64_t m = 0; m <= length; ++m) expected += similarity_bound(f, m) < 0 ? 1 : 0;
+      EXPECT_EQ(count_negative_distances(f, length), expected) << base << ", " << length;
+      negative += expected;
+    }
+  }
+  EXPECT_GT(negative, 10000);
+}
+
 TEST(BaseBound, FindsTheFirstIntervalAndTheTail) {
   constexpr double kFine = 0.0005;
   EXPECT_NEAR(first_feasible_base(128, 1000, kFine), 4206, 5);

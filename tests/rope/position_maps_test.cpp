@@ -104,10 +104,12 @@ TEST(RecurrentPositions, BeginAnew) {
   EXPECT_EQ(recurrent_positions(std::vector<int64_t>{0, 3, 4, 9}, 4), (std::vector<int64_t>{0, 3, 0, 1}));
 }
 
-TEST(ParallelWindows, CoverAllWithTheLastTokensInTheLast) {
-  EXPECT_EQ(parallel_windows(10, 4), (std::vector<ContextWindow>{{0, 4}, {4, 8}, {6, 10}}));
-  EXPECT_EQ(parallel_windows(8, 4), (std::vector<ContextWindow>{{0, 4}, {4, 8}}));
-  EXPECT_EQ(parallel_windows(3, 4), (std::vector<ContextWindow>{{0, 3}}));
+TEST(ParallelWindowPositions, BeginAnewInEachWindowAndBehindTheLongestInTheQuery) {
+  const std::vector<int64_t> positions{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  EXPECT_EQ(parallel_window_positions(positions, {4, 10, false}),
+            (std::vector<int64_t>{0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 4, 5}));
+  EXPECT_EQ(parallel_window_positions(positions, {4, 3, false}), positions);  // one window: the text itself
+  EXPECT_EQ(parallel_window_positions(positions, {4, 0, false}), positions);
 }
 
 }  // namespace

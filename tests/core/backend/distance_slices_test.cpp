@@ -51,21 +51,9 @@ TEST(DistanceSlices, ShowEachPairInRangeOnceAndNoOther) {
   EXPECT_EQ(compared, 30 * 13 * 4 * 2 * 5);
 }
 
-TEST(DistanceSlices, OfTheDefaultRangeAreTheCausalOnes) {
-  const std::vector<int64_t> offsets{0, 3, 3, 4, 9};
-  EXPECT_EQ(distance_slices(offsets, {}), causal_slices(offsets));
-}
-
-TEST(DistanceSlices, OfTheTwoPartsMakeTheWhole) {
-  const std::vector<int64_t> offsets{0, 30, 77};
-  const auto near = distance_slices(offsets, {0, 8});
-  const auto far = distance_slices(offsets, {8});
-  EXPECT_EQ(attention_pairs(near) + attention_pairs(far), attention_pairs(causal_slices(offsets)));
-  EXPECT_EQ(far.size(), 2U);  // a shifted diagonal each
-}
-
 TEST(DistanceSlices, OfABandAreAFewForEachQuery) {
-  const auto near = distance_slices(std::vector<int64_t>{0, 4096}, {0, 512});
+  std::vector<AttentionSlice> near;
+  append_slices({0, 4096, 0}, {0, 4096, 0}, DistanceRange{0, 512}, near);
   EXPECT_LE(near.size(), 2U * 4096U);
 }
 

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/generate/generator.h"
 #include "rope/method.h"
+#include "rope/position_maps.h"
 #include "rope/table.h"
 #include "rope/two_part.h"
 
@@ -142,6 +143,27 @@ TEST(KvCache, HoldsTheKeysOfBothPartsOfTwoPartAttention) {
     EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6) << name_of(method);
     EXPECT_GT(largest_difference(MethodFixture(RopeScaling()).uncached(ids), expected), 1e-5) << name_of(method);
   }
+}
+
+TEST(KvCache, KeepsParallelWindowsApart) {
+  const std::vector<int32_t> ids{1, 17, 5, 44, 1, 52, 3, 8, 21, 30, 11};
+  const ParallelWindows windows{4, 8, true};  // pieces end within a window, with the context, and in the query
+  Fixture f;
+  const RotaryTables mapped = [&](std::span<const int64_t> positions) {
+    return f.tables(parallel_window_positions(positions, windows));
+  };
+  WholePlacement placement(*f.backend, windows);
+  const PlacedTokens& placed = placement.place(std::vector<int64_t>{0, std::ssize(ids)});
+  const auto expected = f.model.next_logits(ids, mapped(placed.positions), *placed.attention);
+  GrowingRotation rotation{mapped};
+  rotation.windows = windows;
+  for (const size_t cut : {2U, 6U, 8U, 10U}) {
+    Generator generator(*f.backend, f.model, DType::f32, rotation, 32);
+    generator.feed(std::span(ids).first(cut));
+    EXPECT_LT(largest_difference(generator.feed(std::span(ids).subspan(cut)), expected), 3e-6) << cut;
+  }
+  Generator plain(*f.backend, f.model, DType::f32, GrowingRotation{mapped}, 32);
+  EXPECT_GT(largest_difference(plain.feed(ids), expected), 1e-5);
 }
 
 TEST(KvCache, RefusesMoreThanItsCapacity) {
