@@ -7,7 +7,7 @@
 
 #include "apps/model_options.h"
 #include "apps/results.h"
-#include "apps/train_memory.h"
+#include "apps/memory_check.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/bench/workloads.h"

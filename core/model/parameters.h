@@ -21,7 +21,7 @@ struct ParameterPiece {
   int64_t first;
   int64_t count;
   View weight;    ///< A, or the group's own type: what the model computes with
-  View master;    ///< f32; the same memory as `weight` in an f32 model
+  View master;    ///< f32; the same memory as `weight` where that is f32, empty in a bf16 store for inference
   View gradient;  ///< f32; this and the moments are empty in a store for inference
   View m;         ///< f32, first moment
   View v;         ///< f32, second moment
@@ -83,7 +83,7 @@ class ResidentParameters final : public ParameterStore {
  private:
   struct Buffers {
     Tensor weights;
-    Tensor masters;  ///< empty in an f32 model
+    Tensor masters;  ///< empty in an f32 model and for inference
     Tensor gradients;
     Tensor m;
     Tensor v;
@@ -108,7 +108,7 @@ void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& ste
 using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;
 /// Whether a source has the named tensor; empty: it has all.
 using TensorFinder = std::function<bool(const std::string& name)>;
-/// Sets masters and weights from `read`. What the source lacks and may lack gets the initial value of `seed`.
+/// Sets masters, where there are any, and weights from `read`. What the source lacks and may lack gets the initial value of `seed`.
 void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has = {},
                   uint64_t seed = 1);
 
