@@ -179,7 +179,7 @@ class WholeModel {
     }
     const int64_t group = rotary_group(config_);
     training.backward(store.gradients(group));
-    const std::vector<float> first = download_f32(*backend, store.gradients(group));
+    std::vector<float> first = download_f32(*backend, store.gradients(group));
     training.backward(store.gradients(group));  // nothing is left
     EXPECT_EQ(download_f32(*backend, store.gradients(group)), first);
     return first;
