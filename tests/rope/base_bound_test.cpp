@@ -1,6 +1,7 @@
 // Golden values: arXiv 2405.14591, tables 2 and 4, and its formulas computed in double precision.
 #include "rope/base_bound.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -101,7 +102,59 @@ TEST(BaseBound, IsWithinAFactorOfTable2) {
   }
 }
 
+TEST(FirstNegativeDistance, AtTable2sBasesIsAtMostALittleBelowTheirLength) {
+  // Lengths of k * 1024: the first distance below zero and how many there are; none at four of the bases.
+  struct Known {
+    int64_t thousands;
+    double base;
+    int64_t first, count;
+  };
+  const std::vector<Known> table{{1, 4.3e3, -1, 0},     {2, 1.6e4, -1, 0},      {4, 2.7e4, 4079, 2},
+                                 {8, 8.4e4, -1, 0},     {16, 3.1e5, 12223, 10}, {32, 6.4e5, 27685, 7},
+                                 {64, 2.1e6, -1, 0},    {128, 7.8e6, 128915, 4}, {256, 3.6e7, 207455, 5},
+                                 {512, 6.4e7, 511210, 1}, {1024, 5.1e8, 874868, 2}};
+  for (const Known& known : table) {
+    const auto f = default_frequencies(128, known.base);
+    const int64_t length = known.thousands * 1024;
+    EXPECT_EQ(first_negative_distance(f, length).value_or(-1), known.first) << known.thousands;
+    EXPECT_EQ(count_negative_distances(f, length), known.count) << known.thousands;
+  }
+  const auto lowest = [](double base, int64_t length) {
+    const auto f = default_frequencies(128, base);
+    double least = 64;
+    for (int64_t m = 0; m <= length; ++m) least = std::min(least, similarity_bound(f, m));
+    return least;
+  };
+  EXPECT_NEAR(lowest(2.7e4, 4096), -0.48, 0.005);
+  EXPECT_NEAR(lowest(3.1e5, 16384), -1.86, 0.005);
+}
+
+TEST(BaseBound, OfLongContextsBeginsInTheKnownIntervals) {
+  EXPECT_NEAR(first_feasible_base(128, 16000, 0.0005), 2.317e5, 250);
+  EXPECT_NEAR(first_feasible_base(128, 32768, 0.0005), 6.30e5, 1e3);
+  EXPECT_NEAR(first_feasible_base(128, 65536, 0.0005), 2.09e6, 3e3);
+  // The known ends of 256000 and 512000 are of a grid of some 0.5 %, in which finer ones find earlier intervals (the
+  // first of 256000 is near 2.37e7): what holds for all grids is that bases there serve the length.
+  const auto serves = [](double base, int64_t length) {
+    return !first_negative_distance(default_frequencies(128, base), length);
+  };
+  const auto serves_near = [&](double base, int64_t length) {
+    for (double x = 0.995 * base; x < 1.005 * base; x *= 1.0005) {
+      if (serves(x, length)) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(serves_near(3.07e7, 256000));
+  EXPECT_TRUE(serves_near(6.325e7, 512000));
+  EXPECT_FALSE(serves(2.9e7, 256000));
+  EXPECT_FALSE(serves(6.0e7, 512000));
+  const double early = 23662834.031888545;
+  const auto f = default_frequencies(128, early);
+  for (int64_t m = 0; m <= 256000; ++m) ASSERT_GE(similarity_bound(f, m), 0) << m;
+}
+
 TEST(BaseBound, FitIsNearTheTable) {
+  EXPECT_NEAR(fitted_base_bound(1000), 0.0424 * std::pow(10.0, 3 * 1.628), 1e-8);
   EXPECT_LT(fitted_base_bound(131072), 1.5 * 7.8e6);
   EXPECT_GT(fitted_base_bound(131072), 7.8e6 / 1.5);
 }

@@ -34,6 +34,18 @@ TEST(Clex, BeginsAsDynamicNtkWithFactorTwo) {
   }
 }
 
+TEST(Clex, MovesByTheSlopeOfNtk) {
+  // xi_i = -2 (2 i) / ((d - 2) alpha), alpha = 2 t - 1: -2/3 for the last pair at t = 2. The frequencies' own slope, by
+  // differences of 2e-3, whose error is below 1e-6.
+  const Clex clex(128, 1e4);
+  const auto before = clex.frequencies(1.999);
+  const auto after = clex.frequencies(2.001);
+  EXPECT_NEAR(std::log(after[63] / before[63]) / 0.002, -0.666667, 2e-6);
+  for (size_t i = 0; i < 64; ++i) {
+    EXPECT_NEAR(std::log(after[i] / before[i]) / 0.002, -4 * static_cast<double>(i) / (126 * 3.0), 2e-6) << i;
+  }
+}
+
 TEST(Clex, AtScaleOneIsPlainWhateverTheWeights) {
   const auto f = Clex(16, 1e4, random_weights(8, 20)).frequencies(1);
   const auto plain = default_frequencies(16, 1e4);

@@ -48,6 +48,13 @@ TEST(AngleDisturbance, OfYarnIsThePublishedOne) {
   EXPECT_NEAR(yarn(4), 35.44, 0.3544);
 }
 
+TEST(AngleDisturbance, OfYarnsPaperRampIsNotThePublishedOne) {
+  RopeScaling s;
+  s.ramp = YarnRamp::rotations;
+  EXPECT_NEAR(mean_disturbance(yarn_frequencies(128, 1e4, kTrained, 2, s), 2), 23.3, 0.1);
+  EXPECT_NEAR(mean_disturbance(yarn_frequencies(128, 1e4, kTrained, 4, s), 4), 33.4, 0.1);
+}
+
 TEST(DpRope, DisturbsLeastAsPublished) {
   const auto dprope = [](double s) { return mean_disturbance(dprope_frequencies(128, 1e4, s, kTrained, 0), s); };
   EXPECT_NEAR(dprope(2), 6.717, 0.0005);

@@ -26,6 +26,7 @@ TEST(Resonance, RoundsThePeriodsOfLlama2) {
   const auto periods = rounded_periods(128, 1e4);
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), periods.begin()));
   EXPECT_EQ(periods.back(), 54410);
+  EXPECT_NEAR(period_of(default_frequencies(128, 1e4).front()), 6.28, 0.005);
 }
 
 TEST(Resonance, RoundsThePeriodsOfHeadsOf64) {

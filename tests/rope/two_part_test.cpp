@@ -52,6 +52,29 @@ TEST(EffectiveDistance, OfSelfExtendIsThePapersExample) {
   // A decoder's query m and key 0.
   for (int64_t m = 0; m < 10; ++m) seen.push_back(effective_distance(s, m, 0));
   EXPECT_EQ(seen, expected);
+  // Of token 4: -4 to 0, 1 to 3, then 4, 4 to its right. A decoder sees what is left of it, so tokens to the right are
+  // those for which token 4 is the key.
+  for (int64_t n = 0; n <= 4; ++n) EXPECT_EQ(effective_distance(s, 4, n), 4 - n);
+  for (int64_t m = 5; m < 8; ++m) EXPECT_EQ(effective_distance(s, m, 4), m - 4);
+  EXPECT_EQ(effective_distance(s, 8, 4), 4);
+  EXPECT_EQ(effective_distance(s, 9, 4), 4);
+}
+
+TEST(EffectiveDistance, OfSelfExtendShiftsByWholeGroupsOfTheWindow) {
+  // floor(m / G) + W - floor(W / G) - floor(n / G), as the older released patch has it: W is no multiple of G here, where
+  // the newer one's W / G would give fractions.
+  RopeScaling s{.method = RopeMethod::self_extend};
+  s.window = 9;
+  s.group = 4;
+  int compared = 0;
+  for (int64_t m = 0; m < 60; ++m) {
+    for (int64_t n = 0; n <= m; ++n) {
+      const int64_t far = m / 4 + 9 - 9 / 4 - n / 4;
+      EXPECT_EQ(effective_distance(s, m, n), static_cast<double>(m - n < 9 ? m - n : far)) << m << ", " << n;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 60 * 61 / 2);
 }
 
 TEST(EffectiveDistance, OfReRopeStopsOrLeaks) {
@@ -63,6 +86,10 @@ TEST(EffectiveDistance, OfReRopeStopsOrLeaks) {
   s.factor = 16;
   EXPECT_EQ(effective_distance(s, 5000, 4500), 500);
   EXPECT_EQ(effective_distance(s, 5000, 5000 - 512 - 32), 514);
+  // As released: the query at (m + W (k - 1)) / k, the key at n / k.
+  for (const int64_t n : {0, 17, 4488}) {
+    EXPECT_NEAR(effective_distance(s, 5000, n), (5000 + 512 * 15.0) / 16 - static_cast<double>(n) / 16, 1e-9) << n;
+  }
 }
 
 TEST(SelfExtend, ReachesAsPublished) { EXPECT_EQ(self_extend_reach(4096, 1024, 5), 16384); }
