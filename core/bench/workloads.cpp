@@ -109,38 +109,65 @@ BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype,
   });
 }
 
+namespace {
+
+/// Causal attention of one sequence: its operands, and what the forward writes.
+struct AttentionRun {
+  AttentionRun(Backend& b, const AttentionCase& shape, DType dtype)
+      : backend(b),
+        q(random_tensor(b, dtype, {shape.tokens, shape.heads, shape.head_dim}, 1)),
+        k(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 2)),
+        v(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 3)),
+        out(b.allocate(dtype, q.shape())),
+        lse(b.allocate(DType::f32, {shape.tokens, shape.heads})),
+        slices(causal_slices(std::vector<int64_t>{0, shape.tokens})),
+        scale(attention_scale(shape.head_dim)),
+        pairs(static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim)),
+        name(concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim)) {}
+
+  BenchResult forward(double seconds, const PeakMeasure& peak) {
+    return measure("forward, " + name, q.dtype(), 4 * pairs, peak, seconds, [&] {
+      backend.begin_attention(out, lse);
+      backend.attention_forward(slices, q, k, v, scale, out, lse);
+      backend.synchronize();
+    });
+  }
+
+  Backend& backend;
+  Tensor q;    ///< (S, H, D)
+  Tensor k;    ///< (S, K, D)
+  Tensor v;    ///< (S, K, D)
+  Tensor out;  ///< (S, H, D)
+  Tensor lse;  ///< (S, H) f32
+  std::vector<AttentionSlice> slices;
+  float scale;
+  double pairs;  ///< visible, times H D
+  std::string name;
+};
+
+}  // namespace
+
+BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
+                                    const PeakMeasure& peak) {
+  return AttentionRun(backend, shape, dtype).forward(seconds, peak);
+}
+
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                          const PeakMeasure& peak) {
-  const Shape queries{shape.tokens, shape.heads, shape.head_dim};
-  const Shape keys{shape.tokens, shape.kv_heads, shape.head_dim};
-  const Tensor q = random_tensor(backend, dtype, queries, 1);
-  const Tensor k = random_tensor(backend, dtype, keys, 2);
-  const Tensor v = random_tensor(backend, dtype, keys, 3);
-  const Tensor dout = random_tensor(backend, dtype, queries, 4);
-  Tensor out = backend.allocate(dtype, queries);
-  Tensor lse = backend.allocate(DType::f32, {shape.tokens, shape.heads});
-  Tensor delta = backend.allocate(DType::f32, lse.shape());
-  Tensor dq = backend.allocate(DType::f32, queries);
-  Tensor dk = backend.allocate(DType::f32, keys);
-  Tensor dv = backend.allocate(DType::f32, keys);
-  const std::vector<int64_t> offsets{0, shape.tokens};
-  const auto slices = causal_slices(offsets);
-  const float scale = attention_scale(shape.head_dim);
-  const double pairs = static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim);
-  const std::string name = concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim);
-  const auto forward = [&] {
-    backend.begin_attention(out, lse);
-    backend.attention_forward(slices, q, k, v, scale, out, lse);
-    backend.synchronize();
-  };
+  AttentionRun run(backend, shape, dtype);
+  const Tensor dout = random_tensor(backend, dtype, run.q.shape(), 4);
+  Tensor delta = backend.allocate(DType::f32, run.lse.shape());
+  Tensor dq = backend.allocate(DType::f32, run.q.shape());
+  Tensor dk = backend.allocate(DType::f32, run.k.shape());
+  Tensor dv = backend.allocate(DType::f32, run.v.shape());
+  const BenchResult forward = run.forward(seconds, peak);
   const auto backward = [&] {
     for (Tensor* gradient : {&dq, &dk, &dv}) backend.fill_zero(*gradient);
-    backend.attention_delta(dout, out, delta);
-    backend.attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
+    backend.attention_delta(dout, run.out, delta);
+    backend.attention_backward(run.slices, run.q, run.k, run.v, dout, run.lse, delta, run.scale, dq, dk, dv);
     backend.synchronize();
   };
-  return {measure("forward, " + name, dtype, 4 * pairs, peak, seconds, forward),
-          measure("backward, " + name, dtype, 10 * pairs, peak, seconds, backward)};
+  return {forward, measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
 }
 
 double matmul_peak(Backend& backend, DType dtype, double seconds) {

@@ -66,6 +66,9 @@ struct AttentionCase {
 /// Causal attention of one sequence; forward, then backward.
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                          const PeakMeasure& peak);
+/// The forward alone.
+BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
+                                    const PeakMeasure& peak);
 
 struct TrainingFlops {
   double causal;  ///< of one step, attention counted over the pairs that the mask leaves
