@@ -2,13 +2,13 @@
 // the model reaches.
 #include <algorithm>
 #include <iostream>
-#include <memory>
 #include <optional>
-#include <utility>
+#include <span>
 
 #include "apps/attention_choice.h"
 #include "apps/commands.h"
 #include "apps/evaluate_options.h"
+#include "apps/evaluate_setup.h"
 #include "apps/ranks.h"
 #include "apps/reach_plot.h"
 #include "apps/results.h"
@@ -18,102 +18,11 @@
 #include "core/evaluate/context_loss.h"
 #include "io/model_json.h"
 #include "io/table.h"
-#include "io/text_source.h"
-#include "io/tokens.h"
 #include "parallel/launch.h"
-#include "parallel/mesh.h"
-#include "parallel/placement.h"
 #include "rope/scaling_laws.h"
-#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
-
-/// What is evaluated, and the token that begins each window.
-struct EvaluationData {
-  TokenDataset tokens;
-  int32_t bos_id;
-  std::string description;
-};
-
-EvaluationData open_data(const EvaluateOptions& o) {
-  constexpr int32_t kUsualBos = 1;
-  const std::unique_ptr<Tokenizer> tokenizer = o.tokenizer ? make_tokenizer(*o.tokenizer) : nullptr;
-  const int32_t usual = tokenizer && tokenizer->bos_id() >= 0 ? tokenizer->bos_id() : kUsualBos;
-  const auto bos = static_cast<int32_t>(o.bos_id.value_or(usual));
-  if (o.tokens) {
-    TokenDataset data = TokenDataset::open(*o.tokens);
-    if (tokenizer && tokenizer->hash() != data.tokenizer_hash()) {
-      throw UsageError(message(concat("--tokenizer is not the one of ", *o.tokens),
-                               concat("that file was made with ", data.tokenizer_name()),
-                               "Leave it out, or name that one."));
-    }
-    return {std::move(data), bos, *o.tokens};
-  }
-  std::vector<int32_t> ids = encode_input(*tokenizer, {*o.text, -1});
-  return {TokenDataset::from_memory(std::move(ids), tokenizer->vocab_size()), bos,
-          concat(*o.text, " (tokenizer ", tokenizer->name(), ")")};
-}
-
-EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length, int32_t bos_id,
-                                const ModelConfig& model) {
-  EvaluationProtocol protocol;
-  protocol.context_length = context_length;
-  protocol.stride = o.stride;
-  protocol.overlap = o.score_overlap ? Overlap::scored : Overlap::masked;
-  protocol.bos_id = bos_id;
-  protocol.parallel = o.positions.parallel(model);
-  const int64_t scored = protocol.parallel ? protocol.parallel->query : context_length;
-  protocol.buckets = std::min({o.buckets, context_length, scored});
-  protocol.windows = o.windows;
-  if (o.tokens_per_length > 0)
-    protocol.windows = std::max<int64_t>(1, o.tokens_per_length / context_length);
-  return protocol;
-}
-
-std::vector<int64_t> lengths_of(const EvaluateOptions& o, const ModelConfig& model) {
-  return o.context_lengths.empty() ? std::vector<int64_t>{model.max_position_embeddings}
-                                   : o.context_lengths;
-}
-
-/// Every length is checked before the first is evaluated.
-std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const EvaluationData& data,
-                                              const ModelConfig& model) {
-  std::vector<EvaluationProtocol> protocols;
-  for (const int64_t length : lengths_of(o, model)) {
-    protocols.push_back(protocol_for(o, length, data.bos_id, model));
-    validate(protocols.back());
-    static_cast<void>(window_count(protocols.back(), data.tokens.tokens()));
-  }
-  return protocols;
-}
-
-/// One rank's model and its place among the others.
-struct RankedModel {
-  RankedModel(const EvaluateOptions& o, Communicator& world)
-      : backend(o.device.make_backend(o.mesh.ranks.local_ranks)), loaded(*backend, o.model) {
-    const std::vector<int64_t> lengths = lengths_of(o, loaded.config());
-    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-    decision = decide_attention(o.mesh, o.mesh.mesh(world.size(), loaded.config()), world, *backend,
-                                loaded.config(), {StorePurpose::inference, o.model.dtype, longest});
-    mesh.emplace(world, decision.mesh);
-  }
-
-  /// For a protocol whose tokens see parallel windows, or what the rotary method says.
-  std::unique_ptr<Placement> place(const EvaluateOptions& o,
-                                   const std::optional<ParallelWindows>& windows) {
-    const auto make = [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-      if (mesh->world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen);
-      return std::make_unique<MeshPlacement>(*backend, *mesh, o.mesh.layout, decision.choice, seen);
-    };
-    return windows ? make(*windows) : place_for_method(*backend, loaded.rotary_method(), make);
-  }
-
-  std::unique_ptr<Backend> backend;
-  LoadedModel loaded;
-  AttentionDecision decision;
-  std::optional<Mesh> mesh;
-};
 
 std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& model,
                                       const EvaluationData& data) {
@@ -121,12 +30,12 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     data.tokens.read(begin, out);
   };
   ProgressOutput output = o.out.progress_output();
-  if (model.mesh->world().rank() != 0) output.mode = ProgressMode::none;
+  if (model.mesh.world().rank() != 0) output.mode = ProgressMode::none;
   std::vector<ContextLoss> results;
-  for (const EvaluationProtocol& protocol : protocols_for(o, data, model.loaded.config())) {
+  for (const EvaluationProtocol& protocol : model.protocols) {
     const int64_t windows = window_count(protocol, data.tokens.tokens());
-    Progress progress("context " + format_count(protocol.context_length), windows, "windows",
-                      output);
+    const int64_t tokens = windows * protocol.context_length;
+    Progress progress("context " + format_count(protocol.context_length), tokens, "tokens", output);
     const auto seen = windows_of(protocol);
     const int64_t reach =
         seen ? seen->longest() + protocol.parallel->query : protocol.context_length;
@@ -136,10 +45,17 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     results.push_back(evaluate_context(model.loaded.model(), *model.place(o, seen), protocol,
                                        data.tokens.tokens(), read, rotary,
                                        [&](int64_t done, int64_t) { progress.update(done); }));
-    progress.update(windows, {{"loss", fixed(results.back().mean(), 4)}});
+    progress.update(tokens, {{"loss", fixed(results.back().mean(), 4)}});
     progress.finish();
   }
   return results;
+}
+
+/// Over all ranks. Collective.
+int64_t largest(Communicator& world, int64_t value) {
+  std::vector<int64_t> all(static_cast<size_t>(world.size()));
+  world.all_gather(std::as_bytes(std::span(&value, 1)), std::as_writable_bytes(std::span(all)));
+  return *std::max_element(all.begin(), all.end());
 }
 
 PredictedReach reach_of(const EvaluateOptions& o, const LoadedModel& loaded) {
@@ -206,10 +122,16 @@ std::string branch_name(const PredictedReach& reach) {
 
 /// Everything that the command found out, as --json writes it and --compare reads it.
 Json result_of(const EvaluateOptions& o, const RankedModel& model, const EvaluationData& data,
-               const std::vector<ContextLoss>& results, const PredictedReach& reach) {
+               const std::vector<ContextLoss>& results, const PredictedReach& reach,
+               int64_t peak_bytes) {
   const LoadedModel& loaded = model.loaded;
   Json lengths = Json::array();
   for (const ContextLoss& r : results) lengths.push(json_of(r));
+  Json bytes = Json::object();
+  for (size_t kind = 0; kind < kMemoryKinds; ++kind) {
+    const int64_t of_kind = model.memory.account.bytes[kind];
+    if (of_kind > 0) bytes.set(name_of(static_cast<MemoryKind>(kind)), of_kind);
+  }
   Json result = begin_result("evaluate");
   result.set("checkpoint", loaded.description())
       .set("model", to_json(loaded.config()))
@@ -219,6 +141,11 @@ Json result_of(const EvaluateOptions& o, const RankedModel& model, const Evaluat
       .set("ranks", to_json(o.mesh, model.decision))
       .set("dtype", name_of(o.model.dtype))
       .set("position_map", o.positions.name())
+      .set("piece_tokens", model.memory.piece_tokens)
+      .set("memory", Json::object()
+                         .set("account_bytes", model.memory.account.total())
+                         .set("peak_bytes", peak_bytes)
+                         .set("bytes", bytes))
       .set("predicted_reach", Json::object()
                                   .set("tokens", reach.tokens)
                                   .set("branch", branch_name(reach))
@@ -244,7 +171,8 @@ std::vector<Json> read_results(const std::vector<std::string>& files) {
 
 /// What rank 0 shows and writes.
 void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationData& data,
-          const std::vector<ContextLoss>& results, std::vector<Json> compared) {
+          const std::vector<ContextLoss>& results, int64_t peak_bytes,
+          std::vector<Json> compared) {
   const LoadedModel& loaded = model.loaded;
   const PredictedReach reach = reach_of(o, loaded);
   if (!json_is_output(o.out.json)) {
@@ -254,10 +182,13 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
               << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n";
     if (model.decision.mesh.world() > 1) std::cout << describe(o.mesh, model.decision) << '\n';
+    std::cout << "memory of a rank's tensors: " << format_bytes(peak_bytes) << ", foreseen "
+              << format_bytes(model.memory.account.total()) << " (" << model.memory.account.str()
+              << ")\n";
     if (o.positions.map != UntunedMap::none) std::cout << o.positions.describe(loaded.config()) << '\n';
     std::cout << '\n' << table_of(results);
   }
-  const Json result = result_of(o, model, data, results, reach);
+  const Json result = result_of(o, model, data, results, reach, peak_bytes);
   compared.push_back(result);
   if (compared.size() > 1 && !json_is_output(o.out.json))
     std::cout << '\n' << comparison_table(compared);
@@ -291,12 +222,11 @@ int run_evaluate(const Arguments& arguments) {
   std::optional<EvaluationData> data;
   if (o.mesh.ranks.local_ranks > 1) data = open_data(o);  // once, as ranks share standard input
   run_on_ranks("evaluate", o.mesh.ranks, [&](Communicator& world) {
-    RankedModel model(o, world);
     const EvaluationData own = data ? *data : open_data(o);
-    require_vocabulary(own.description, std::max<int64_t>(own.tokens.vocab_size(), own.bos_id + 1),
-                       model.loaded.config());
+    RankedModel model(o, world, own);
     const std::vector<ContextLoss> results = evaluate_all(o, model, own);
-    if (world.rank() == 0) show(o, model, own, results, compared);
+    const int64_t peak_bytes = largest(world, model.backend->memory().peak_bytes);
+    if (world.rank() == 0) show(o, model, own, results, peak_bytes, compared);
   });
   return 0;
 }

@@ -1,5 +1,8 @@
 #include "apps/evaluate_options.h"
 
+#include "core/base/error.h"
+#include "core/model/pieces.h"
+
 namespace ringbolt {
 namespace {
 
@@ -52,6 +55,12 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.needs("score-overlap", "stride", "without it windows do not overlap");
   options.add("buckets", "N", buckets, "Parts of a window by position, each with a loss of its own")
       .at_least(1);
+  options
+      .add("piece-tokens", "N", piece_tokens,
+           "Tokens that pass at a time through projections, feed-forward and head; what attention "
+           "holds of a window is the same")
+      .at_least(1)
+      .by_default(concat(kPieceTokens, ", fewer where memory is short"));
   declare_reach(options, *this);
   mesh.declare(options, StorePurpose::inference);
   device.declare(options);
@@ -71,6 +80,9 @@ void EvaluateOptions::declare(OptionSet& options) {
       "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1K,4K --position-map "
       "parallel-windows --stride 64 --parallel-query 64",
       "the context in windows; every target is scored once, as the query's");
+  options.example(
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1M --windows 1",
+      "a layer at a time over the whole window: memory is a layer's, whatever their number");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "
       "reach.svg");

@@ -25,6 +25,7 @@ struct EvaluateOptions {
   int64_t stride = 0;
   bool score_overlap = false;
   int64_t buckets = 4;
+  std::optional<int64_t> piece_tokens;
   std::optional<int64_t> bos_id;
   std::optional<double> pretraining_base;
   std::optional<int64_t> pretraining_length;

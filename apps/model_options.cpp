@@ -29,13 +29,17 @@ void ModelOptions::declare(OptionSet& options) {
   rope.declare(options);
 }
 
-LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options)
+ModelConfig ModelOptions::config() const {
+  return with_rope(open_weights(checkpoint)->config(), rope);
+}
+
+LoadedModel::LoadedModel(Backend& backend, const ModelOptions& options, int64_t piece_tokens)
     : backend_(backend),
       source_(open_weights(options.checkpoint)),
       parameters_(backend, with_rope(source_->config(), options.rope), options.dtype,
                   StorePurpose::inference),
       method_(parameters_.config()),
-      model_(backend, parameters_) {
+      model_(backend, parameters_, piece_tokens) {
   load_weights_of(*source_, backend, parameters_, 1);
   if (config().rope_scaling.method == RopeMethod::clex)
     method_.set_clex_weights(read_clex_weights(backend, parameters_));

@@ -27,13 +27,15 @@ struct ModelOptions {
   RopeOptions rope;
 
   void declare(OptionSet& options);
+  /// The checkpoint's with the rotary options, without loading it. Throws: IoError, UsageError.
+  ModelConfig config() const;
 };
 
 /// A model for inference with everything that it refers to.
 class LoadedModel {
  public:
-  /// Throws: IoError where the checkpoint cannot be read.
-  LoadedModel(Backend& backend, const ModelOptions& options);
+  /// `piece_tokens`: core/model/pieces.h. Throws: IoError where the checkpoint cannot be read.
+  LoadedModel(Backend& backend, const ModelOptions& options, int64_t piece_tokens = kPieceTokens);
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 

@@ -17,6 +17,7 @@ bool needs_factor(RopeMethod method) {
     case RopeMethod::ntk:
     case RopeMethod::ntk_mixed:
     case RopeMethod::ntk_by_parts:
+    case RopeMethod::part_ntk:
     case RopeMethod::yarn:
     case RopeMethod::llama3:
     case RopeMethod::dprope:

@@ -169,7 +169,10 @@ int run_rope_table(const Arguments& arguments) {
   if (!json_is_output(o.out.json)) {
     for (size_t k = 0; k < all.size(); ++k) {
       std::cout << (all.size() > 1 ? concat(k + 1, ": ") : "") << rope_description(all[k].config)
-                << ", attention factor " << all[k].schedule.attention_factor << '\n';
+                << ", attention factor " << all[k].schedule.attention_factor
+                << (all[k].config.rope_scaling.method == RopeMethod::clex
+                        ? ", its network as training begins\n"
+                        : "\n");
     }
     std::cout << '\n' << table_of(all);
   }

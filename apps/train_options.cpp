@@ -61,7 +61,7 @@ void declare_optimizer(OptionSet& options, TrainOptions& t) {
       .at_most(0.9999999);
   options.add("epsilon", "E", t.epsilon, "AdamW's epsilon").above(0);
   options
-      .add("clip-norm", "C", t.clip_norm, "Largest norm of all gradients together; 0 does not clip")
+      .add("clip-norm", "C", t.clip_norm, "Largest norm of all gradients together (CLEX's apart); 0 does not clip")
       .at_least(0);
   options.add("seed", "N", t.seed, "Seed of new weights and of the order of the data");
   options.group("Precision and memory");

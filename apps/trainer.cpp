@@ -7,7 +7,7 @@
 
 #include "apps/model_options.h"
 #include "apps/results.h"
-#include "apps/train_memory.h"
+#include "apps/memory_check.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/bench/workloads.h"
@@ -175,12 +175,13 @@ void Trainer::take_step(int64_t step) {
 
 Json Trainer::line_of(int64_t step, const StepResult& result) const {
   const auto tokens = static_cast<double>(result.loss.tokens);
-  return Json::object()
-      .set("step", step)
+  Json line = Json::object();
+  line.set("step", step)
       .set("loss", loss_)
       .set("accuracy", static_cast<double>(result.loss.hits) / tokens)
-      .set("gradient_norm", result.gradient_norm)
-      .set("learning_rate", result.learning_rate)
+      .set("gradient_norm", result.gradient_norm);
+  if (clex_ != nullptr) line.set("rotary_gradient_norm", result.rotary_gradient_norm);
+  return line.set("learning_rate", result.learning_rate)
       .set("tokens", step * recipe_.tokens_per_step());
 }
 

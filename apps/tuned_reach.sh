@@ -31,8 +31,8 @@ options_of() {  # METHOD
   esac
 }
 # longrope is absent: it has no lists of factors of its own, a search makes them for each model.
-methods=${METHODS:-plain base-1e6 linear-4 ntk-4 ntk-by-parts-4 yarn-4 yarn-4-resonance llama3-4 dprope-4 dynamic-ntk
-  dynamic-yarn clex-16}
+methods=${METHODS:-plain base-1e6 linear-4 ntk-4 ntk-by-parts-4 part-ntk-4 yarn-4 yarn-4-resonance llama3-4 dprope-4
+  dynamic-ntk dynamic-yarn clex-4 clex-16}
 
 tune() {  # NAME OPTIONS…
   local run="$out/runs/$1"

@@ -26,7 +26,7 @@ evaluate dynamic-yarn --rope-method dynamic-yarn
 evaluate dynamic-yarn-resonance --rope-method dynamic-yarn --rope-resonance
 evaluate clex-untrained --rope-method clex --rope-factor 16
 for s in $factors; do
-  for method in linear ntk ntk-mixed ntk-by-parts yarn llama3 dprope; do
+  for method in linear ntk ntk-mixed ntk-by-parts part-ntk yarn llama3 dprope; do
     evaluate "$method-$s" --rope-method "$method" --rope-factor "$s"
   done
 done

@@ -34,7 +34,7 @@ class CheckpointWeights final : public WeightSource {
 
   void check(const ParameterSpec& spec) const {
     const bool there = has(spec.name);
-    if (!there && spec.when_missing == WhenMissing::initialise) return;
+    if (!there && spec.owner == ParameterOwner::rotary_method) return;
     if (there && reader_.shape(stored(spec.name)) == spec.shape) return;
     throw IoError(
         message(concat("cannot use the checkpoint ", reader_.folder()),

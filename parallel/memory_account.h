@@ -60,6 +60,8 @@ struct TrainingShape {
   bool gpu = false;
 };
 MemoryAccount training_memory(const TrainingShape& c);
+/// T of a rank, padding included.
+int64_t tokens_of_rank(const TrainingShape& c);
 
 struct GenerationShape {
   ModelConfig model;
@@ -70,6 +72,24 @@ struct GenerationShape {
   bool gpu = false;
 };
 MemoryAccount generation_memory(const GenerationShape& c);
+
+/// Forward over windows whose losses are wanted (Transformer::evaluate).
+struct EvaluationShape {
+  ModelConfig model;
+  DType dtype = DType::bf16;
+  int64_t context_length = 0;
+  int64_t windows = 1;  ///< of one pass
+  MeshShape mesh = {};
+  LayoutKind layout = LayoutKind::zigzag;
+  AttentionChoice attention = {};
+  int64_t piece_tokens = kPieceTokens;
+  bool gpu = false;
+};
+MemoryAccount evaluation_memory(const EvaluationShape& c);
+
+/// Tokens of a piece: kPieceTokens, or as many fewer (halved, not below 64) as it takes to fit.
+/// Throws: UsageError naming the need, what there is, and what to change, where no piece fits.
+int64_t piece_tokens_that_fit(EvaluationShape c, int64_t available_bytes);
 
 /// What to change so that a run fits, most promising first; each entry was tried and names its
 /// total. Empty where nothing that is a choice (policy, sharding) helps: then more ranks or a

@@ -1,6 +1,7 @@
 #include "parallel/sharded_parameters.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 
@@ -99,15 +100,18 @@ void ShardedParameters::weights_changed() {
   for (Shard& s : shards_) ranks_.all_gather(bytes_of(own(s, s.weights)), bytes_of(s.weights));
 }
 
-double ShardedParameters::gradient_norm() {
-  double squares = 0;
-  for (Shard& s : shards_) squares += backend_.sum_of_squares(own_gradients(s));  // padding is zero
-  ranks_.all_reduce(std::span(&squares, 1));
-  return std::sqrt(squares);
+GradientNorms ShardedParameters::gradient_norms() {
+  std::array<double, 2> squares{};  // of the model, and of a rotary method
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const bool is_model = groups_[g].owner == ParameterOwner::model;
+    squares[is_model ? 0 : 1] += backend_.sum_of_squares(own_gradients(shards_[g]));  // padding is zero
+  }
+  ranks_.all_reduce(std::span<double>(squares));
+  return {std::sqrt(squares[0]), std::sqrt(squares[1])};
 }
 
-void ShardedParameters::update(const AdamWStep& step) {
-  update_pieces(backend_, *this, step);
+void ShardedParameters::update(const AdamWStep& step, float rotary_gradient_scale) {
+  update_pieces(backend_, *this, step, rotary_gradient_scale);
   weights_changed();
 }
 

@@ -43,8 +43,8 @@ class ShardedParameters final : public ParameterStore {
   void gradients_complete(int64_t group, MicroBatch which) override;
   void for_each(const std::function<void(const ParameterPiece&)>& visit) override;
   void weights_changed() override;
-  double gradient_norm() override;
-  void update(const AdamWStep& step) override;
+  GradientNorms gradient_norms() override;
+  void update(const AdamWStep& step, float rotary_gradient_scale) override;
 
  private:
   /// Of one group: N elements padded, n = N / ranks in a piece.

@@ -11,9 +11,9 @@
 
 namespace ringbolt {
 
-/// cos and sin in double for any position, cheap from one position to the next: the angles of position 64 h + l are
-/// sums of those of 64 h and l, whose cosines and sines are kept (h for the last row, l in a table). Each part is
-/// formed and reduced on its own, so nothing accumulates.
+/// cos and sin in double for any position, cheap from one position to the next: the angles of
+/// position 64 h + l are sums of those of 64 h and l, whose cosines and sines are kept (h for the
+/// last row, l in a table). Each part is formed and reduced on its own, so nothing accumulates.
 class AngleRows {
  public:
   explicit AngleRows(std::span<const double> frequencies)
@@ -26,10 +26,13 @@ class AngleRows {
     const int64_t high = position >> kLowBits;
     if (at_ != high) fill(high << kLowBits, high_.data());
     at_ = high;
-    const Turn* low = &low_[static_cast<size_t>(position - (high << kLowBits)) * frequencies_.size()];
+    const Turn* low =
+        &low_[static_cast<size_t>(position - (high << kLowBits)) * frequencies_.size()];
     for (size_t i = 0; i < frequencies_.size(); ++i) {
-      cosines[i] = static_cast<float>(factor * (high_[i].cos * low[i].cos - high_[i].sin * low[i].sin));
-      sines[i] = static_cast<float>(factor * (high_[i].sin * low[i].cos + high_[i].cos * low[i].sin));
+      cosines[i] =
+          static_cast<float>(factor * (high_[i].cos * low[i].cos - high_[i].sin * low[i].sin));
+      sines[i] =
+          static_cast<float>(factor * (high_[i].sin * low[i].cos + high_[i].cos * low[i].sin));
     }
   }
 

@@ -14,17 +14,22 @@
 namespace ringbolt {
 namespace {
 
-int64_t largest_scale(const ModelConfig& config) { return static_cast<int64_t>(config.rope_scaling.factor); }
+int64_t largest_scale(const ModelConfig& config) {
+  return static_cast<int64_t>(config.rope_scaling.factor);
+}
 
 std::vector<double> part_of(const std::vector<float>& flat, const ParameterSpec& spec) {
   const auto begin = flat.begin() + spec.offset;
   return {begin, begin + spec.shape.elements()};
 }
 
-/// A sequence and the rows of its table; stays where it is made, since the rows refer to the frequencies.
+/// A sequence and the rows of its table; stays where it is made, since the rows refer to the
+/// frequencies.
 struct SequenceRows {
   SequenceRows(ClexSequence s, const std::vector<double>& of_scale)
-      : sequence(std::move(s)), frequencies(of_scale), rows(divided(frequencies, sequence.divisor)) {}
+      : sequence(std::move(s)),
+        frequencies(of_scale),
+        rows(divided(frequencies, sequence.divisor)) {}
   SequenceRows(const SequenceRows&) = delete;
   SequenceRows& operator=(const SequenceRows&) = delete;
   ~SequenceRows() = default;
@@ -46,15 +51,18 @@ ClexSequences clex_sequences(const ModelConfig& config, int64_t length, uint64_t
   const int64_t divisor = std::max<int64_t>(1, length / config.rope_original_length());
   return [=](int64_t sequence) {
     const Philox random(seed, stream_of("CLEX scale"));
-    const double drawn = random.uniform(static_cast<uint64_t>(sequence)) * static_cast<double>(scales);
+    const double drawn =
+        random.uniform(static_cast<uint64_t>(sequence)) * static_cast<double>(scales);
     const int64_t scale = std::min(scales, 1 + static_cast<int64_t>(drawn));
-    return ClexSequence{scale, divisor, stretched_positions({seed, sequence}, length, length * scale)};
+    return ClexSequence{scale, divisor,
+                        stretched_positions({seed, sequence}, length, length * scale)};
   };
 }
 
 ClexSequences clex_sequences(const ModelConfig& config, int64_t reach,
                              std::function<std::vector<int64_t>(int64_t sequence)> positions) {
-  const int64_t scale = Clex::scale_of(reach, config.rope_original_length(), config.rope_scaling.factor);
+  const int64_t scale =
+      Clex::scale_of(reach, config.rope_original_length(), config.rope_scaling.factor);
   return [scale, positions = std::move(positions)](int64_t sequence) {
     return ClexSequence{scale, 1, positions(sequence)};
   };
@@ -65,13 +73,19 @@ ClexWeights read_clex_weights(Backend& backend, ParameterStore& parameters) {
   const int64_t index = rotary_group(config);
   const ParameterGroup group = parameter_groups(config)[static_cast<size_t>(index)];
   const std::vector<float> flat = download_f32(backend, parameters.weights(index));
-  return {group.tensors[0].shape[1], part_of(flat, group.tensors[0]), part_of(flat, group.tensors[1])};
+  return {group.tensors[0].shape[1], part_of(flat, group.tensors[0]),
+          part_of(flat, group.tensors[1])};
 }
 
 ClexTraining::ClexTraining(Backend& backend, ParameterStore& parameters, ClexSequences sequences)
-    : backend_(backend), parameters_(parameters), config_(parameters.config()), sequences_(std::move(sequences)) {
-  RINGBOLT_CHECK(config_.rope_scaling.method == RopeMethod::clex && !config_.rope_scaling.resonance);
-  for (int64_t scale = 1; scale <= largest_scale(config_); ++scale) scales_.push_back(static_cast<double>(scale));
+    : backend_(backend),
+      parameters_(parameters),
+      config_(parameters.config()),
+      sequences_(std::move(sequences)) {
+  RINGBOLT_CHECK(config_.rope_scaling.method == RopeMethod::clex &&
+                 !config_.rope_scaling.resonance);
+  for (int64_t scale = 1; scale <= largest_scale(config_); ++scale)
+    scales_.push_back(static_cast<double>(scale));
   const int64_t dim = rotary_dimension(config_.rope_scaling, config_.head_dim);
   dfrequencies_.assign(scales_.size(), std::vector<double>(static_cast<size_t>(dim / 2)));
 }
@@ -83,7 +97,8 @@ void ClexTraining::solve() {
   weights_ = std::move(now);
   frequencies_ = Clex(config_, weights_).frequencies(scales_);
   const RopeScaling& s = config_.rope_scaling;
-  for (std::vector<double>& of_scale : frequencies_) keep_rotated_share(of_scale, s.rotated_share, s.rotated_pairs);
+  for (std::vector<double>& of_scale : frequencies_)
+    keep_rotated_share(of_scale, s.rotated_share, s.rotated_pairs);
 }
 
 void ClexTraining::write_rows(std::span<const SequenceToken> tokens, std::vector<float>& cosines,
@@ -99,7 +114,8 @@ void ClexTraining::write_rows(std::span<const SequenceToken> tokens, std::vector
       found = sequences.try_emplace(tokens[t].sequence, std::move(drawn), frequencies).first;
     }
     SequenceRows& s = found->second;
-    const int64_t position = tokens[t].index < 0 ? 0 : s.sequence.positions[static_cast<size_t>(tokens[t].index)];
+    const int64_t position =
+        tokens[t].index < 0 ? 0 : s.sequence.positions[static_cast<size_t>(tokens[t].index)];
     s.rows.write(position, factor, &cosines[t * pairs], &sines[t * pairs]);
     places_[t] = {static_cast<size_t>(s.sequence.scale - 1),
                   static_cast<double>(position) / static_cast<double>(s.sequence.divisor)};
@@ -141,7 +157,8 @@ void ClexTraining::angles_complete() {
     std::vector<double>& sums = dfrequencies_[places_[t].scale];
     for (size_t i = 0; i < pairs; ++i) {
       // A pair that does not rotate keeps its frequency of 0.
-      if (frequencies[i] != 0) sums[i] += places_[t].position * static_cast<double>(dangles[t * pairs + i]);
+      if (frequencies[i] != 0)
+        sums[i] += places_[t].position * static_cast<double>(dangles[t * pairs + i]);
     }
   }
 }
@@ -149,7 +166,8 @@ void ClexTraining::angles_complete() {
 void ClexTraining::backward(View gradient) {
   const Clex::Gradients g = Clex(config_, weights_).backward(scales_, dfrequencies_);
   for (std::vector<double>& sums : dfrequencies_) std::fill(sums.begin(), sums.end(), 0.0);
-  const ParameterGroup group = parameter_groups(config_)[static_cast<size_t>(rotary_group(config_))];
+  const ParameterGroup group =
+      parameter_groups(config_)[static_cast<size_t>(rotary_group(config_))];
   std::vector<float> flat(static_cast<size_t>(group.elements));
   std::copy(g.up.begin(), g.up.end(), flat.begin() + group.tensors[0].offset);
   std::copy(g.down.begin(), g.down.end(), flat.begin() + group.tensors[1].offset);

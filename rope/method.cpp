@@ -42,6 +42,8 @@ RotarySchedule base_schedule(const ModelConfig& config, int64_t length, const Cl
       rotations.ramp = YarnRamp::rotations;
       return {yarn_frequencies(dim, base, original, s.factor, rotations)};
     }
+    case RopeMethod::part_ntk:
+      return {part_ntk_frequencies(dim, base, original, s.factor)};
     case RopeMethod::yarn:
       return {yarn_frequencies(dim, base, original, s.factor, s), yarn_attention_factor(s.factor, s)};
     case RopeMethod::dynamic_yarn:

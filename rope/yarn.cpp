@@ -60,6 +60,24 @@ std::vector<double> yarn_frequencies(int64_t dim, double base, int64_t original_
   return frequencies;
 }
 
+std::vector<double> part_ntk_frequencies(int64_t dim, double base, int64_t original_length, double factor) {
+  const auto weights = [&](double fast, double slow) {
+    RopeScaling ends;
+    ends.beta_fast = fast;
+    ends.beta_slow = slow;
+    return index_ramp(dim, yarn_range(dim, base, original_length, ends));
+  };
+  const std::vector<double> divide = weights(1.25, 0.75);  // 0: static NTK, 1: divided
+  const std::vector<double> change = weights(16, 2);       // 0: kept, 1: either of these
+  const std::vector<double> kept = default_frequencies(dim, base);
+  std::vector<double> frequencies = default_frequencies(dim, ntk_base(dim, base, factor));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const double changed = frequencies[i] * (1 - divide[i]) + kept[i] / factor * divide[i];
+    frequencies[i] = kept[i] * (1 - change[i]) + changed * change[i];
+  }
+  return frequencies;
+}
+
 double yarn_mscale(double factor, double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1; }
 
 double yarn_attention_factor(double factor, const RopeScaling& s) {

@@ -30,6 +30,11 @@ YarnRange yarn_range(int64_t dim, double base, int64_t original_length, const Ro
 std::vector<double> yarn_frequencies(int64_t dim, double base, int64_t original_length, double factor,
                                      const RopeScaling& scaling);
 
+/// NTK-by-parts as its author first released it (jquesnelle/yarn, LlamaPartNTKScaledRotaryEmbedding, with its constants):
+/// theta_i up to the pair with 16 rotations, static NTK's frequencies around the one with 2, theta_i / factor from that
+/// with 0.75 on; index ramps between them. Requires: dim > 2.
+std::vector<double> part_ntk_frequencies(int64_t dim, double base, int64_t original_length, double factor);
+
 /// 0.1 m ln(factor) + 1, or 1 for a factor of at most 1 (section 3.4: sqrt(1/t)).
 double yarn_mscale(double factor, double m = 1.0);
 

@@ -38,9 +38,9 @@ void rotary_angle_backward(cudaStream_t stream, ConstView x, ConstView dx, Rotar
   const int64_t pairs = dangles.row_elements();
   const bool interleaved = pairing == RotaryPairing::interleaved;
   with_activation(x.dtype(), [&]<class A>(A) {
-    const AngleArguments<A> arguments{rows_of<A>(x),       rows_of<A>(dx),       rows_of<float>(dangles),
-                                      x.dim(1),            x.dim(2),             interleaved ? 2 : 1,
-                                      interleaved ? 1 : pairs};
+    const AngleArguments<A> arguments{
+        rows_of<A>(x), rows_of<A>(dx),      rows_of<float>(dangles), x.dim(1),
+        x.dim(2),      interleaved ? 2 : 1, interleaved ? 1 : pairs};
     const RowGrid grid = row_grid(x.rows(), pairs);
     rotary_angle_backward_kernel<A>
         <<<blocks_of(grid), threads_of(grid), 0, stream>>>(x.rows(), pairs, arguments);

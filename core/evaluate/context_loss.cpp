@@ -90,6 +90,11 @@ int64_t window_count(const EvaluationProtocol& p, int64_t stream_tokens) {
   return p.windows == 0 ? all : std::min(all, p.windows);
 }
 
+int64_t windows_per_pass(const EvaluationProtocol& p, int64_t windows, int64_t groups) {
+  // No group waits for another's last pass longer than it must.
+  return std::min(std::max<int64_t>(1, p.tokens_per_pass / p.context_length), (windows + groups - 1) / groups);
+}
+
 ContextLoss evaluate_context(Transformer& model, Placement& placement, const EvaluationProtocol& protocol,
                              int64_t stream_tokens, const TokenReader& read, const RotaryTables& rotary,
                              const EvaluationProgress& progress) {
@@ -98,19 +103,26 @@ ContextLoss evaluate_context(Transformer& model, Placement& placement, const Eva
   result.protocol = protocol;
   result.windows = window_count(protocol, stream_tokens);
   const int64_t groups = placement.data_ranks();
-  // No group waits for another's last pass longer than it must.
-  const int64_t together = std::min(std::max<int64_t>(1, protocol.tokens_per_pass / protocol.context_length),
-                                    (result.windows + groups - 1) / groups);
+  const int64_t together = windows_per_pass(protocol, result.windows, groups);
+  const int64_t layers = model.config().num_hidden_layers;
   std::vector<LossSum> sums(static_cast<size_t>(protocol.buckets));
   LastRotaryTable table(rotary);
   for (int64_t first = placement.data_rank() * together; first < result.windows; first += groups * together) {
     const Pass pass = make_pass(protocol, read, first, std::min(together, result.windows - first));
     const PlacedTokens& mine = placement.place(pass.offsets);
     const std::vector<int32_t> targets = mine.pick(pass.targets, -1);
+    // Groups are about as far as this one: a round of passes is counted as one.
+    const int64_t round = first / (groups * together) * groups * together;
+    const int64_t windows = std::min(result.windows - round, groups * together);
+    const auto report = [&](int64_t steps) {
+      if (!progress) return;
+      const int64_t tokens = windows * protocol.context_length;
+      progress(round * protocol.context_length + tokens * steps / (layers + 1), result.windows * protocol.context_length);
+    };
     const HostLosses losses =
-        model.evaluate(mine.pick(pass.ids, 0), targets, table.at(mine.positions), *mine.attention);
+        model.evaluate(mine.pick(pass.ids, 0), targets, table.at(mine.positions), *mine.attention, report);
     add_losses(protocol, targets, mine.positions, losses, sums);
-    if (progress) progress(std::min(result.windows, first + groups * together), result.windows);
+    report(layers + 1);
   }
   placement.sum(sums);
   for (const LossSum& sum : sums) result.total += sum;

@@ -48,11 +48,15 @@ struct ContextLoss {
   double accuracy() const { return static_cast<double>(total.hits) / static_cast<double>(total.tokens); }
 };
 
-/// Called after each pass with the windows done and their count.
-using EvaluationProgress = std::function<void(int64_t done, int64_t windows)>;
+/// Called after each layer of a pass, and after its head, with the tokens of windows done, those of a pass under way in
+/// proportion to its layers, and the tokens of all windows.
+using EvaluationProgress = std::function<void(int64_t done, int64_t tokens)>;
 
 /// Windows that a stream of this many tokens has under the protocol. Throws: UsageError where it has none.
 int64_t window_count(const EvaluationProtocol& protocol, int64_t stream_tokens);
+
+/// Windows that a data rank runs together where `groups` of them share `windows`.
+int64_t windows_per_pass(const EvaluationProtocol& protocol, int64_t windows, int64_t groups);
 
 /// Evaluates the model over a token stream: passes of some windows go to the data ranks in turn. The result is the same on
 /// all ranks. Collective.

@@ -1,22 +1,9 @@
 #include "core/model/block.h"
 
-#include <algorithm>
-
 #include "core/base/error.h"
 
 namespace ringbolt {
 namespace {
-
-/// Tokens a piece of the feed-forward: bounds its (tokens, 2F) buffers at long sequences.
-constexpr int64_t kFeedForwardTokens = 4096;
-
-/// body(begin, end) over T tokens, a piece at a time.
-template <class Body>
-void for_token_pieces(int64_t tokens, const Body& body) {
-  for (int64_t begin = 0; begin < tokens; begin += kFeedForwardTokens) {
-    body(begin, std::min(tokens, begin + kFeedForwardTokens));
-  }
-}
 
 /// (T, N, D) as (T, N D).
 template <class AnyView>
@@ -46,19 +33,25 @@ Recompute recompute_policy(std::string_view name) {
 
 void Block::project(const LayerViews<ConstView>& w, const RotaryTable& rotary, ConstView x, View q, View kv) const {
   const int64_t kv_heads = config_.num_key_value_heads;
-  Tensor normed = backend_.allocate(x.dtype(), x.shape());
-  Tensor rstd = backend_.allocate(DType::f32, {x.rows()});
-  backend_.rms_norm_forward(x, w.attention_norm, epsilon(), normed, rstd);
-  backend_.matmul(normed, Transpose::no, w.wq, Transpose::yes, flat_heads(q), Update::overwrite, w.bq);
-  backend_.matmul(normed, Transpose::no, w.wkv, Transpose::yes, flat_heads(kv), Update::overwrite, w.bkv);
+  for_token_pieces(x.rows(), piece_tokens_, [&](int64_t begin, int64_t end) {
+    const ConstView rows = x.slice_rows(begin, end);
+    Tensor normed = backend_.allocate(x.dtype(), rows.shape());
+    Tensor rstd = backend_.allocate(DType::f32, {end - begin});
+    backend_.rms_norm_forward(rows, w.attention_norm, epsilon(), normed, rstd);
+    const View q_rows = flat_heads(q.slice_rows(begin, end));
+    const View kv_rows = flat_heads(kv.slice_rows(begin, end));
+    backend_.matmul(normed, Transpose::no, w.wq, Transpose::yes, q_rows, Update::overwrite, w.bq);
+    backend_.matmul(normed, Transpose::no, w.wkv, Transpose::yes, kv_rows, Update::overwrite, w.bkv);
+  });
   if (rotary.rotated_by == RotatedBy::attention) return;
   backend_.rotary(q, rotary.cos, rotary.sin, config_.rotary_pairing, RotaryDirection::forward, scale_of(rotary));
   backend_.rotary(kv.slice_columns(0, kv_heads), rotary.cos, rotary.sin, config_.rotary_pairing,
                   RotaryDirection::forward);
 }
 
+/// x += attention(x) Wo. Of q, k and v nothing is left where only the output is kept.
 void Block::attend(int64_t layer, const LayerViews<ConstView>& w, const RotaryTable& rotary, Attention& attention,
-                   BlockActivations& a, View x) const {
+                   Keep keep, BlockActivations& a, View x) const {
   const int64_t tokens = x.rows();
   a.q = backend_.allocate(x.dtype(), {tokens, config_.num_attention_heads, config_.head_dim});
   a.kv = backend_.allocate(x.dtype(), {tokens, 2 * config_.num_key_value_heads, config_.head_dim});
@@ -68,12 +61,16 @@ void Block::attend(int64_t layer, const LayerViews<ConstView>& w, const RotaryTa
     a.lse = backend_.allocate(DType::f32, {tokens, config_.num_attention_heads});
     attention.forward(layer, a.q, a.kv, a.attention, a.lse);
   }
+  if (keep == Keep::output) {
+    a.q = Tensor();
+    a.kv = Tensor();
+  }
   backend_.matmul(matrix(std::as_const(a.attention)), Transpose::no, w.wo, Transpose::yes, x, Update::accumulate);
 }
 
 /// x += feed-forward(x); gate_up (tokens, 2F), where given, keeps the products before SwiGLU.
 void Block::feed_forward(const LayerViews<ConstView>& w, View gate_up, View x) const {
-  for_token_pieces(x.rows(), [&](int64_t begin, int64_t end) {
+  for_token_pieces(x.rows(), piece_tokens_, [&](int64_t begin, int64_t end) {
     const View rows = x.slice_rows(begin, end);
     Tensor normed = backend_.allocate(x.dtype(), rows.shape());
     Tensor rstd = backend_.allocate(DType::f32, {end - begin});
@@ -91,7 +88,7 @@ void Block::forward(int64_t layer, const LayerViews<ConstView>& w, const RotaryT
                     View x) const {
   {
     BlockActivations scratch;
-    attend(layer, w, rotary, attention, scratch, x);
+    attend(layer, w, rotary, attention, Keep::output, scratch, x);
   }
   feed_forward(w, View(), x);
 }
@@ -101,11 +98,7 @@ BlockActivations Block::forward_keeping(int64_t layer, const LayerViews<ConstVie
   BlockActivations a;
   a.input = backend_.allocate(x.dtype(), x.shape());
   backend_.convert(x, a.input);
-  attend(layer, w, rotary, attention, a, x);
-  if (policy != Recompute::none) {
-    a.q = Tensor();
-    a.kv = Tensor();
-  }
+  attend(layer, w, rotary, attention, policy == Recompute::none ? Keep::all : Keep::output, a, x);
   if (policy == Recompute::block) {
     a.attention = Tensor();
     a.lse = Tensor();
@@ -137,13 +130,13 @@ void Block::restore(int64_t layer, const LayerViews<ConstView>& w, const RotaryT
                     BlockActivations& kept) const {
   kept.middle = backend_.allocate(kept.input.dtype(), kept.input.shape());
   backend_.convert(kept.input, kept.middle);
-  attend(layer, w, rotary, attention, kept, kept.middle);
+  attend(layer, w, rotary, attention, Keep::all, kept, kept.middle);
 }
 
 void Block::feed_forward_backward(const LayerViews<ConstView>& w, const LayerViews<View>& g, ConstView middle,
                                   View gate_up, View dx) const {
   const int64_t ffn = config_.intermediate_size;
-  for_token_pieces(dx.rows(), [&](int64_t begin, int64_t end) {
+  for_token_pieces(dx.rows(), piece_tokens_, [&](int64_t begin, int64_t end) {
     const ConstView x = middle.slice_rows(begin, end);
     const View dy = dx.slice_rows(begin, end);
     const int64_t tokens = end - begin;

@@ -12,6 +12,7 @@
 #include "core/model/attention.h"
 #include "core/model/config.h"
 #include "core/model/layer_views.h"
+#include "core/model/pieces.h"
 #include "core/model/rotary_table.h"
 
 namespace ringbolt {
@@ -38,9 +39,12 @@ struct BlockActivations {
 
 class Block {
  public:
-  Block(Backend& backend, const ModelConfig& config) : backend_(backend), config_(config) {}
+  /// `piece_tokens`: how many tokens pass at a time through norms, projections and the feed-forward.
+  Block(Backend& backend, const ModelConfig& config, int64_t piece_tokens = kPieceTokens)
+      : backend_(backend), config_(config), piece_tokens_(piece_tokens) {}
 
-  /// x (T, E) is overwritten with the block's output.
+  /// x (T, E) is overwritten with the block's output. Besides it the most that is live is attention's: q, k, v, its output
+  /// and log-sum-exp, and what the attention itself takes.
   void forward(int64_t layer, const LayerViews<ConstView>& w, const RotaryTable& rotary, Attention& attention,
                View x) const;
   /// The same, and what `policy` keeps.
@@ -51,9 +55,12 @@ class Block {
                 Attention& attention, BlockActivations kept, View dx) const;
 
  private:
+  /// What stays of attention's operands and results after it.
+  enum class Keep { all, output };
+
   void project(const LayerViews<ConstView>& w, const RotaryTable& rotary, ConstView x, View q, View kv) const;
   void attend(int64_t layer, const LayerViews<ConstView>& w, const RotaryTable& rotary, Attention& attention,
-              BlockActivations& a, View x) const;
+              Keep keep, BlockActivations& a, View x) const;
   void feed_forward(const LayerViews<ConstView>& w, View gate_up, View x) const;
   void restore(int64_t layer, const LayerViews<ConstView>& w, const RotaryTable& rotary, Attention& attention,
                BlockActivations& kept) const;
@@ -65,6 +72,7 @@ class Block {
 
   Backend& backend_;
   const ModelConfig& config_;
+  int64_t piece_tokens_;
 };
 
 }  // namespace ringbolt

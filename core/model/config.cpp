@@ -106,10 +106,10 @@ class GroupBuilder {
     group_.elements += tensor.elements();
     return *this;
   }
-  /// The group's tensors are f32 in every model, and may be missing in a file.
-  GroupBuilder& of_a_method() {
-    group_.type = GroupType::f32;
-    for (ParameterSpec& spec : group_.tensors) spec.when_missing = WhenMissing::initialise;
+  /// All tensors that were added are a rotary method's.
+  GroupBuilder& of_a_rotary_method() {
+    group_.owner = ParameterOwner::rotary_method;
+    for (ParameterSpec& spec : group_.tensors) spec.owner = group_.owner;
     return *this;
   }
   ParameterGroup take() { return std::move(group_); }
@@ -148,7 +148,7 @@ ParameterGroup clex_group(const ModelConfig& c) {
   return GroupBuilder("rotary")
       .add(prefix + "ode_up_proj", {dim / 2, hidden}, Decay::no, InitialValue::uniform_by_width)
       .add(prefix + "ode_down_proj", {hidden, dim / 2}, Decay::no, InitialValue::zero)
-      .of_a_method()
+      .of_a_rotary_method()
       .take();
 }
 

@@ -51,8 +51,10 @@ std::vector<std::string> model_shape_names();
 enum class Decay { no, yes };  ///< weight decay: none on norms and biases
 /// normal_residual: divided by sqrt(2 L). uniform_by_width: in +-1 / sqrt(columns), Kaiming's with a = sqrt(5).
 enum class InitialValue { zero, one, normal, normal_residual, uniform_by_width };
-/// What a file lacks is an error, or has its initial value: weights that a method adds to a trained model.
-enum class WhenMissing { refuse, initialise };
+/// Whose weights: the model's, or those that a rotary method adds to it (CLEX). The latter may be missing in a file and then
+/// have their initial values, are f32 in a model of any type (their rounding would be multiplied by positions), and are
+/// clipped by a norm of their own (their gradients are multiplied by positions, too).
+enum class ParameterOwner { model, rotary_method };
 
 /// One named tensor, and where it lies in its group's flat buffer.
 struct ParameterSpec {
@@ -61,25 +63,22 @@ struct ParameterSpec {
   Decay decay;
   InitialValue initial;
   int64_t offset = 0;  ///< elements from the start of the group
-  WhenMissing when_missing = WhenMissing::refuse;
+  ParameterOwner owner = ParameterOwner::model;
 };
-
-/// The type that a group's weights have in a model of another.
-enum class GroupType { model, f32 };
 
 /// Parameters that are used, reduced and sharded together: the embedding, one layer, the head, or a rotary method's.
 struct ParameterGroup {
   std::string name;
-  GroupType type = GroupType::model;
+  ParameterOwner owner = ParameterOwner::model;
   std::vector<ParameterSpec> tensors;
   int64_t elements = 0;  ///< of the flat buffer, the padding between tensors included
 
-  DType dtype(DType of_model) const { return type == GroupType::f32 ? DType::f32 : of_model; }
+  DType dtype(DType of_model) const { return owner == ParameterOwner::model ? of_model : DType::f32; }
 };
 
 /// Group 0 is the embedding, 1 … L the layers, L + 1 the final norm and, where it is not tied, the head. In a layer v lies
-/// right behind k and up right behind gate, so that each pair is one matrix. With CLEX group L + 2 is its network, f32 in
-/// every model (its rounding would be multiplied by positions) and without weight decay, as it was trained by its authors.
+/// right behind k and up right behind gate, so that each pair is one matrix. With CLEX group L + 2 is its network,
+/// which has no weight decay, as its authors trained it.
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& config);
 /// The index of CLEX's group. Requires: the method is CLEX.
 inline int64_t rotary_group(const ModelConfig& config) { return config.num_hidden_layers + 2; }

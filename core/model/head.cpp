@@ -10,10 +10,18 @@ int64_t head_chunk_tokens(int64_t vocab_size) {
 }
 
 TokenLosses Head::losses(const HeadViews<ConstView>& w, ConstView x, ConstView targets) const {
-  Tensor normed = backend_.allocate(x.dtype(), x.shape());
-  Tensor rstd = backend_.allocate(DType::f32, {x.rows()});
-  backend_.rms_norm_forward(x, w.norm, epsilon(), normed, rstd);
-  return chunked_losses(w, normed, targets, std::nullopt);
+  const int64_t tokens = x.rows();
+  const int64_t chunk = std::min({tokens, head_chunk_tokens(config_.vocab_size), piece_tokens_});
+  TokenLosses result = allocate_losses(tokens);
+  Tensor logit_buffer = backend_.allocate(DType::f32, {chunk, config_.vocab_size});
+  for_token_pieces(tokens, chunk, [&](int64_t begin, int64_t end) {
+    const View logit_rows = logit_buffer.view().slice_rows(0, end - begin);
+    logits(w, x.slice_rows(begin, end), logit_rows);
+    backend_.cross_entropy({logit_rows, targets.slice_rows(begin, end), result.losses.view().slice_rows(begin, end),
+                            result.hits.view().slice_rows(begin, end), View()},
+                           0.0F);
+  });
+  return result;
 }
 
 TokenLosses Head::losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets,
@@ -22,7 +30,7 @@ TokenLosses Head::losses_backward(const HeadViews<ConstView>& w, const HeadViews
   Tensor dnormed = backend_.allocate(x.dtype(), x.shape());
   Tensor rstd = backend_.allocate(DType::f32, {x.rows()});
   backend_.rms_norm_forward(x, w.norm, epsilon(), normed, rstd);
-  TokenLosses result = chunked_losses(w, normed, targets, Gradients{g, scale, dnormed});
+  TokenLosses result = chunked_losses(w, g, normed, targets, scale, dnormed);
   // The norm's backward adds to dx, which starts at zero, while it still reads x: so it needs a buffer of its own.
   backend_.fill_zero(normed);
   backend_.rms_norm_backward(dnormed, x, w.norm, rstd, normed, g.norm);
@@ -30,31 +38,31 @@ TokenLosses Head::losses_backward(const HeadViews<ConstView>& w, const HeadViews
   return result;
 }
 
-TokenLosses Head::chunked_losses(const HeadViews<ConstView>& w, ConstView normed, ConstView targets,
-                                 const std::optional<Gradients>& gradients) const {
+/// Losses and, added to g and written to dnormed, the gradients before the final norm.
+TokenLosses Head::chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed,
+                                 ConstView targets, float scale, View dnormed) const {
   const int64_t tokens = normed.rows();
   const int64_t chunk = std::min(tokens, head_chunk_tokens(config_.vocab_size));
-  TokenLosses result{backend_.allocate(DType::f32, {tokens}), backend_.allocate(DType::i32, {tokens})};
+  TokenLosses result = allocate_losses(tokens);
   Tensor logit_buffer = backend_.allocate(DType::f32, {chunk, config_.vocab_size});
-  const bool narrow = gradients && normed.dtype() != DType::f32;
+  const bool narrow = normed.dtype() != DType::f32;
   Tensor gradient_buffer = narrow ? backend_.allocate(normed.dtype(), logit_buffer.shape()) : Tensor();
-  for (int64_t begin = 0; begin < tokens; begin += chunk) {
-    const int64_t end = std::min(tokens, begin + chunk);
+  for_token_pieces(tokens, chunk, [&](int64_t begin, int64_t end) {
     const ConstView rows = normed.slice_rows(begin, end);
     const View logit_rows = logit_buffer.view().slice_rows(0, end - begin);
     backend_.matmul(rows, Transpose::no, w.table, Transpose::yes, logit_rows);
-    CrossEntropyViews views{logit_rows, targets.slice_rows(begin, end), result.losses.view().slice_rows(begin, end),
-                            result.hits.view().slice_rows(begin, end), View()};
-    if (!gradients) {
-      backend_.cross_entropy(views, 0.0F);
-      continue;
-    }
-    views.gradient = narrow ? gradient_buffer.view().slice_rows(0, end - begin) : logit_rows;
-    backend_.cross_entropy(views, gradients->scale);
-    backend_.matmul(views.gradient, Transpose::yes, rows, Transpose::no, gradients->weights.table, Update::accumulate);
-    backend_.matmul(views.gradient, Transpose::no, w.table, Transpose::no, gradients->dnormed.slice_rows(begin, end));
-  }
+    const View gradient = narrow ? gradient_buffer.view().slice_rows(0, end - begin) : logit_rows;
+    backend_.cross_entropy({logit_rows, targets.slice_rows(begin, end), result.losses.view().slice_rows(begin, end),
+                            result.hits.view().slice_rows(begin, end), gradient},
+                           scale);
+    backend_.matmul(gradient, Transpose::yes, rows, Transpose::no, g.table, Update::accumulate);
+    backend_.matmul(gradient, Transpose::no, w.table, Transpose::no, dnormed.slice_rows(begin, end));
+  });
   return result;
+}
+
+TokenLosses Head::allocate_losses(int64_t tokens) const {
+  return {backend_.allocate(DType::f32, {tokens}), backend_.allocate(DType::i32, {tokens})};
 }
 
 void Head::logits(const HeadViews<ConstView>& w, ConstView x, View logits) const {

@@ -2,9 +2,8 @@
 // the whole sequence.
 #pragma once
 
-#include <optional>
-
 #include "core/model/layer_views.h"
+#include "core/model/pieces.h"
 
 namespace ringbolt {
 
@@ -16,7 +15,9 @@ struct TokenLosses {
 
 class Head {
  public:
-  Head(Backend& backend, const ModelConfig& config) : backend_(backend), config_(config) {}
+  /// `piece_tokens` bounds the tokens that `losses` takes at a time.
+  Head(Backend& backend, const ModelConfig& config, int64_t piece_tokens = kPieceTokens)
+      : backend_(backend), config_(config), piece_tokens_(piece_tokens) {}
 
   /// x (T, E): the last block's output; targets (T) i32.
   TokenLosses losses(const HeadViews<ConstView>& w, ConstView x, ConstView targets) const;
@@ -27,17 +28,14 @@ class Head {
   void logits(const HeadViews<ConstView>& w, ConstView x, View logits) const;
 
  private:
-  struct Gradients {
-    const HeadViews<View>& weights;
-    float scale;
-    View dnormed;
-  };
-  TokenLosses chunked_losses(const HeadViews<ConstView>& w, ConstView normed, ConstView targets,
-                             const std::optional<Gradients>& gradients) const;
+  TokenLosses chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed,
+                             ConstView targets, float scale, View dnormed) const;
+  TokenLosses allocate_losses(int64_t tokens) const;
   float epsilon() const { return static_cast<float>(config_.rms_norm_eps); }
 
   Backend& backend_;
   const ModelConfig& config_;
+  int64_t piece_tokens_;
 };
 
 /// Tokens of a chunk: logits of at most 2^25 elements.

@@ -1,5 +1,6 @@
 #include "core/model/parameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -39,15 +40,30 @@ void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64
   }
 }
 
-/// Sets the masters and weights of every piece to what `fill` writes.
+/// Elements that are rounded at a time where there is no master: 64 MiB of f32.
+constexpr int64_t kRoundedElements = int64_t{1} << 24;
+
+void set_weights(Backend& backend, const ParameterPiece& piece, const float* values) {
+  if (piece.master.empty()) {
+    for (int64_t begin = 0; begin < piece.count; begin += kRoundedElements) {
+      const int64_t end = std::min(piece.count, begin + kRoundedElements);
+      const Tensor wide = upload_new(backend, DType::f32, {end - begin}, values + begin);
+      backend.convert(wide, piece.weight.slice_rows(begin, end));
+    }
+    return;
+  }
+  backend.upload(values, piece.master);
+  if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+}
+
+/// Sets masters, where there are any, and weights of every piece to what `fill` writes.
 void fill_weights(Backend& backend, ParameterStore& store,
                   const std::function<void(const ParameterPiece& piece, std::span<float> values)>& fill) {
   std::vector<float> values;
   store.for_each([&](const ParameterPiece& piece) {
     values.resize(static_cast<size_t>(piece.count));
     fill(piece, values);
-    backend.upload(values.data(), piece.master);
-    if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
+    set_weights(backend, piece, values.data());
   });
   store.weights_changed();
 }
@@ -64,8 +80,8 @@ ResidentParameters::ResidentParameters(Backend& backend, const ModelConfig& conf
   for (const ParameterGroup& group : groups_) {
     Buffers b;
     b.weights = zeros(group.dtype(dtype), group.elements);
-    if (group.dtype(dtype) != DType::f32) b.masters = zeros(DType::f32, group.elements);
     if (purpose == StorePurpose::training) {
+      if (group.dtype(dtype) != DType::f32) b.masters = zeros(DType::f32, group.elements);
       b.gradients = zeros(DType::f32, group.elements);
       b.m = zeros(DType::f32, group.elements);
       b.v = zeros(DType::f32, group.elements);
@@ -84,25 +100,31 @@ void ResidentParameters::for_each(const std::function<void(const ParameterPiece&
     for (const ParameterSpec& spec : groups_[g].tensors) {
       const int64_t n = spec.shape.elements();
       const View weight = part(b.weights, spec.offset, n);
-      const View master = b.masters.empty() ? weight : part(b.masters, spec.offset, n);
+      const View master = b.weights.dtype() == DType::f32 ? weight : part(b.masters, spec.offset, n);
       visit({spec, 0, n, weight, master, part(b.gradients, spec.offset, n), part(b.m, spec.offset, n),
              part(b.v, spec.offset, n)});
     }
   }
 }
 
-double ResidentParameters::gradient_norm() {
-  double squares = 0;
-  for (Buffers& b : buffers_) squares += backend_.sum_of_squares(b.gradients);  // padding is zero
-  return std::sqrt(squares);
+GradientNorms ResidentParameters::gradient_norms() {
+  GradientNorms squares;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    double& sum = groups_[g].owner == ParameterOwner::model ? squares.model : squares.rotary;
+    sum += backend_.sum_of_squares(buffers_[g].gradients);  // padding is zero
+  }
+  return {std::sqrt(squares.model), std::sqrt(squares.rotary)};
 }
 
-void ResidentParameters::update(const AdamWStep& step) { update_pieces(backend_, *this, step); }
+void ResidentParameters::update(const AdamWStep& step, float rotary_gradient_scale) {
+  update_pieces(backend_, *this, step, rotary_gradient_scale);
+}
 
-void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step) {
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step, float rotary_gradient_scale) {
   store.for_each([&](const ParameterPiece& piece) {
     AdamWStep own = step;
     if (piece.spec.decay == Decay::no) own.weight_decay = 0;
+    if (piece.spec.owner == ParameterOwner::rotary_method) own.gradient_scale = rotary_gradient_scale;
     backend.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
   });
 }
@@ -116,7 +138,7 @@ void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
 void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has,
                   uint64_t seed) {
   fill_weights(backend, store, [&](const ParameterPiece& piece, std::span<float> values) {
-    const bool may_miss = piece.spec.when_missing == WhenMissing::initialise;
+    const bool may_miss = piece.spec.owner == ParameterOwner::rotary_method;
     if (may_miss && has && !has(piece.spec.name)) return draw_initial(piece, store.config(), seed, values);
     read(piece.spec.name, piece.first, values);
   });

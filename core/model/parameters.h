@@ -21,7 +21,7 @@ struct ParameterPiece {
   int64_t first;
   int64_t count;
   View weight;    ///< A, or the group's own type: what the model computes with
-  View master;    ///< f32; the same memory as `weight` in an f32 model
+  View master;    ///< f32; the same memory as `weight` where that is f32, empty in a bf16 store for inference
   View gradient;  ///< f32; this and the moments are empty in a store for inference
   View m;         ///< f32, first moment
   View v;         ///< f32, second moment
@@ -29,6 +29,13 @@ struct ParameterPiece {
 
 /// Whether other micro-batches of the same step follow one.
 enum class MicroBatch { more_follow, last_of_step };
+
+/// Euclidean norms of gradients.
+struct GradientNorms {
+  double model = 0;
+  double rotary = 0;  ///< of a rotary method's own weights
+  friend bool operator==(const GradientNorms&, const GradientNorms&) = default;
+};
 
 class ParameterStore {
  public:
@@ -48,10 +55,11 @@ class ParameterStore {
   virtual void for_each(const std::function<void(const ParameterPiece&)>& visit) = 0;
   /// Weights were set through for_each: weights() of all ranks show them from here on.
   virtual void weights_changed() = 0;
-  /// The Euclidean norm of all gradients of all ranks. Waits.
-  virtual double gradient_norm() = 0;
-  /// One AdamW step; `step.weight_decay` applies where the spec says so.
-  virtual void update(const AdamWStep& step) = 0;
+  /// Of the gradients of all ranks. Waits.
+  virtual GradientNorms gradient_norms() = 0;
+  /// One AdamW step; `step.weight_decay` applies where the spec says so, and `rotary_gradient_scale` in the place of
+  /// step.gradient_scale to a rotary method's own weights.
+  virtual void update(const AdamWStep& step, float rotary_gradient_scale) = 0;
 };
 
 enum class StorePurpose { inference, training };
@@ -69,13 +77,13 @@ class ResidentParameters final : public ParameterStore {
   void gradients_complete(int64_t, MicroBatch) override {}
   void for_each(const std::function<void(const ParameterPiece&)>& visit) override;
   void weights_changed() override {}
-  double gradient_norm() override;
-  void update(const AdamWStep& step) override;
+  GradientNorms gradient_norms() override;
+  void update(const AdamWStep& step, float rotary_gradient_scale) override;
 
  private:
   struct Buffers {
     Tensor weights;
-    Tensor masters;  ///< empty in an f32 model
+    Tensor masters;  ///< empty in an f32 model and for inference
     Tensor gradients;
     Tensor m;
     Tensor v;
@@ -93,14 +101,14 @@ class ResidentParameters final : public ParameterStore {
 /// branch (GPT-2's rule), one for norms, zero for biases, CLEX's as released. A function of (seed, name, element) alone.
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
 
-/// AdamW on every piece that a store holds, without weight decay where the spec says so.
-void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step);
+/// ParameterStore::update of the pieces that a store holds.
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step, float rotary_gradient_scale);
 
 /// Reads elements [first, first + count) of the named tensor as f32.
 using TensorReader = std::function<void(const std::string& name, int64_t first, std::span<float> values)>;
 /// Whether a source has the named tensor; empty: it has all.
 using TensorFinder = std::function<bool(const std::string& name)>;
-/// Sets masters and weights from `read`. What the source lacks and may lack gets the initial value of `seed`.
+/// Sets masters, where there are any, and weights from `read`. What the source lacks and may lack gets the initial value of `seed`.
 void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has = {},
                   uint64_t seed = 1);
 

@@ -11,7 +11,7 @@
 namespace ringbolt {
 namespace {
 
-constexpr std::array<std::pair<RopeMethod, const char*>, 16> kMethods{{
+constexpr std::array<std::pair<RopeMethod, const char*>, 17> kMethods{{
     {RopeMethod::none, "default"},
     {RopeMethod::linear, "linear"},
     {RopeMethod::dynamic_linear, "dynamic_linear"},
@@ -19,6 +19,7 @@ constexpr std::array<std::pair<RopeMethod, const char*>, 16> kMethods{{
     {RopeMethod::ntk_mixed, "ntk_mixed"},
     {RopeMethod::dynamic_ntk, "dynamic"},
     {RopeMethod::ntk_by_parts, "ntk_by_parts"},
+    {RopeMethod::part_ntk, "part_ntk"},
     {RopeMethod::yarn, "yarn"},
     {RopeMethod::dynamic_yarn, "dynamic_yarn"},
     {RopeMethod::longrope, "longrope"},

@@ -20,6 +20,7 @@ enum class RopeMethod {
   ntk_mixed,       ///< "NTK-RoPE-mixed": a larger base for each pair
   dynamic_ntk,     ///< "dynamic": the base grows with the present length
   ntk_by_parts,    ///< YaRN's blend by rotations, without its temperature
+  part_ntk,        ///< NTK-by-parts as first released: static NTK between the pairs that are kept and those divided
   yarn,
   dynamic_yarn,  ///< its factor being what the present length needs
   longrope,      ///< a factor for each pair

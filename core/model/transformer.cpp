@@ -29,12 +29,12 @@ HostLosses on_host(Backend& backend, const TokenLosses& losses) {
 
 }  // namespace
 
-Transformer::Transformer(Backend& backend, ParameterStore& parameters)
+Transformer::Transformer(Backend& backend, ParameterStore& parameters, int64_t piece_tokens)
     : backend_(backend),
       parameters_(parameters),
       groups_(parameter_groups(parameters.config())),
-      block_(backend, parameters.config()),
-      head_(backend, parameters.config()) {}
+      block_(backend, parameters.config(), piece_tokens),
+      head_(backend, parameters.config(), piece_tokens) {}
 
 LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
                            Attention& attention, Recompute policy, float scale, MicroBatch which) {
@@ -69,23 +69,27 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
 }
 
 HostLosses Transformer::evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets,
-                                 const RotaryTable& rotary, Attention& attention) {
-  const Tensor x = forward(ids, rotary, attention);
+                                 const RotaryTable& rotary, Attention& attention, const LayerProgress& progress) {
+  const Tensor x = forward(ids, rotary, attention, progress);
   return on_host(backend_, head_.losses(head_weights(), x, upload_ids(backend_, targets)));
 }
 
 std::vector<float> Transformer::next_logits(std::span<const int32_t> ids, const RotaryTable& rotary,
                                             Attention& attention) {
-  const Tensor x = forward(ids, rotary, attention);
+  const Tensor x = forward(ids, rotary, attention, {});
   Tensor logits = backend_.allocate(DType::f32, {1, config().vocab_size});
   head_.logits(head_weights(), x.view().slice_rows(x.view().rows() - 1, x.view().rows()), logits);
   return download_f32(backend_, logits);
 }
 
-Tensor Transformer::forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention) {
+Tensor Transformer::forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention,
+                            const LayerProgress& progress) {
   check_ids(ids);
   Tensor x = embed(upload_ids(backend_, ids));
-  for (int64_t l = 0; l < config().num_hidden_layers; ++l) block_.forward(l, weights(l), rotary, attention, x);
+  for (int64_t l = 0; l < config().num_hidden_layers; ++l) {
+    block_.forward(l, weights(l), rotary, attention, x);
+    if (progress) progress(l + 1);
+  }
   return x;
 }
 

@@ -1,6 +1,7 @@
 // A LLaMA: embedding, blocks, head. One pass over *my* tokens, with the attention that knows about the others.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -30,10 +31,14 @@ struct HostLosses {
   std::vector<int32_t> hits;
 };
 
+/// Called when `done` of a pass's layers are.
+using LayerProgress = std::function<void(int64_t done)>;
+
 class Transformer {
  public:
-  /// The store decides the dtype. All three must outlive the model.
-  Transformer(Backend& backend, ParameterStore& parameters);
+  /// The store decides the dtype; `piece_tokens` how many tokens pass at a time through what looks at each alone
+  /// (core/model/pieces.h). Backend and store must outlive the model.
+  Transformer(Backend& backend, ParameterStore& parameters, int64_t piece_tokens = kPieceTokens);
 
   const ModelConfig& config() const { return parameters_.config(); }
 
@@ -42,9 +47,10 @@ class Transformer {
   LossSum train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
                 Attention& attention, Recompute policy, float scale, MicroBatch which);
 
-  /// Losses of each token; nothing is kept for backward.
+  /// Losses of each token, a layer at a time over all of them. Nothing is kept for backward or for another layer: what is
+  /// live is the residual stream (T, E), one layer's q, k and v, attention's output and its own buffers, and pieces.
   HostLosses evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
-                      Attention& attention);
+                      Attention& attention, const LayerProgress& progress = {});
 
   /// Logits (V) of the token after the last of ids.
   std::vector<float> next_logits(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention);
@@ -53,7 +59,8 @@ class Transformer {
   LayerViews<ConstView> weights(int64_t layer);
   HeadViews<ConstView> head_weights();
   Tensor embed(const Tensor& ids);
-  Tensor forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention);
+  Tensor forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention,
+                 const LayerProgress& progress);
   void check_ids(std::span<const int32_t> ids) const;
 
   Backend& backend_;

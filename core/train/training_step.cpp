@@ -14,9 +14,9 @@ void require(bool condition, const std::string& problem, const std::string& why,
 
 void require_finite(int64_t step, const StepResult& result) {
   const double mean = result.loss.loss / static_cast<double>(result.loss.tokens);
-  if (std::isfinite(mean) && std::isfinite(result.gradient_norm)) return;
-  throw NumericError(message(concat("step ", step, ": the loss is ", mean, " and the gradient norm ",
-                                    result.gradient_norm),
+  const double norm = std::hypot(result.gradient_norm, result.rotary_gradient_norm);
+  if (std::isfinite(mean) && std::isfinite(norm)) return;
+  throw NumericError(message(concat("step ", step, ": the loss is ", mean, " and the gradient norm ", norm),
                              "training diverged", "Try a lower --learning-rate or a longer warm-up."));
 }
 
@@ -62,7 +62,9 @@ StepResult TrainingStep::run(int64_t step) {
   StepResult result{};
   parameters_.zero_gradients();
   result.loss = forward_backward(step);
-  result.gradient_norm = parameters_.gradient_norm();
+  const GradientNorms norms = parameters_.gradient_norms();
+  result.gradient_norm = norms.model;
+  result.rotary_gradient_norm = norms.rotary;
   result.learning_rate = recipe_.schedule.at(step);
   require_finite(step, result);
   parameters_.update({.learning_rate = static_cast<float>(result.learning_rate),
@@ -70,8 +72,9 @@ StepResult TrainingStep::run(int64_t step) {
                       .beta2 = static_cast<float>(recipe_.beta2),
                       .epsilon = static_cast<float>(recipe_.epsilon),
                       .weight_decay = static_cast<float>(recipe_.weight_decay),
-                      .gradient_scale = static_cast<float>(clip_scale(result.gradient_norm, recipe_.clip_norm)),
-                      .step = step});
+                      .gradient_scale = static_cast<float>(clip_scale(norms.model, recipe_.clip_norm)),
+                      .step = step},
+                     static_cast<float>(clip_scale(norms.rotary, recipe_.clip_norm)));
   return result;
 }
 

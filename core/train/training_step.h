@@ -40,7 +40,8 @@ void validate(const TrainingRecipe& recipe);
 /// The same on all ranks.
 struct StepResult {
   LossSum loss;
-  double gradient_norm;  ///< before clipping
+  double gradient_norm;  ///< before clipping, without that of a rotary method's own weights …
+  double rotary_gradient_norm;  ///< … which is clipped on its own
   double learning_rate;
 };
 

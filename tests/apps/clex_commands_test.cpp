@@ -1,4 +1,5 @@
-// Training CLEX's network by the commands: a run that stopped, ranks, evaluation by what was learnt, and what is refused.
+// Training CLEX's network by the commands: a run that stopped, ranks, evaluation by what was
+// learnt, and what is refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -44,8 +45,9 @@ class ClexCommands : public Commands {
     return compared;
   }
   double loss(const std::string& run, const std::string& length, const Words& more = {}) {
-    Words words{"evaluate", "--checkpoint",      folder_ / run, "--tokens",  tokens(1),
-                "--context-lengths", length, "--windows", "2", "--json", "-"};
+    Words words{
+        "evaluate", "--checkpoint", folder_ / run, "--tokens", tokens(1), "--context-lengths",
+        length,     "--windows",    "2",           "--json",   "-"};
     words.insert(words.end(), more.begin(), more.end());
     const Json result = Json::parse(expect_success(words).out, "evaluate");
     return result.at("lengths").at(size_t{0}).at("loss").as_real();
@@ -62,7 +64,8 @@ TEST_F(ClexCommands, ATrainingThatStoppedGoesOnToTheSameBits) {
   for (const char* dtype : {"f32", "bf16"}) {
     const std::string whole = std::string("whole-") + dtype;
     const std::string part = std::string("part-") + dtype;
-    const Words words = clex({"--dtype", dtype, "--gradient-accumulation", "2", "--local-ranks", "2"});
+    const Words words =
+        clex({"--dtype", dtype, "--gradient-accumulation", "2", "--local-ranks", "2"});
     expect_success(training(whole, 6, words));
     Words stopped = words;
     stopped.insert(stopped.end(), {"--stop-after", "3"});
@@ -82,22 +85,24 @@ TEST_F(ClexCommands, FineTuningBeginsWithANetworkThatChangesNothingAndEvaluatesW
   for (const char* length : {"96", "192"}) {
     EXPECT_NEAR(loss("trained", length, clex()), loss("trained", length, ntk), 1e-5);
   }
-  expect_success({"train", "--checkpoint", folder_ / "trained", "--tokens", tokens(), "--rope-method",
-                  "clex", "--rope-factor", "4", "--steps", "30", "--learning-rate", "1e-2",
-                  "--output", folder_ / "tuned"});
+  expect_success({"train", "--checkpoint", folder_ / "trained", "--tokens", tokens(),
+                  "--rope-method", "clex", "--rope-factor", "4", "--steps", "30", "--learning-rate",
+                  "1e-2", "--output", folder_ / "tuned"});
   EXPECT_GT(largest(tensor("tuned", std::string("weights/") + kDown)), 1e-3F);
   EXPECT_GT(std::abs(loss("tuned", "192") - loss("tuned", "192", ntk)), 1e-3);
   EXPECT_NEAR(loss("tuned", "48"), loss("tuned", "48", ntk), 1e-5);  // at scale 1 it is plain
 }
 
 TEST_F(ClexCommands, ValidationDuringTrainingUsesWhatTheNetworkHasLearntSoFar) {
-  const Outcome outcome = expect_success(training(
-      "run", 80, clex({"--position-map", "pose", "--position-reach", "192", "--learning-rate", "1e-2",
-                       "--rope-original-length", "24", "--validation-tokens", tokens(1),
-                       "--evaluation-windows", "2", "--json", "-"})));
+  const Outcome outcome = expect_success(
+      training("run", 80,
+               clex({"--position-map", "pose", "--position-reach", "192", "--learning-rate", "1e-2",
+                     "--rope-original-length", "24", "--validation-tokens", tokens(1),
+                     "--evaluation-windows", "2", "--json", "-"})));
   const Json result = Json::parse(outcome.out, "train");
   // Validation is over windows of 48 at the angles of the reach: scale 4.
-  EXPECT_NEAR(result.at("validation_loss").as_real(), loss("run", "48", {"--rope-original-length", "12"}), 1e-6);
+  EXPECT_NEAR(result.at("validation_loss").as_real(),
+              loss("run", "48", {"--rope-original-length", "12"}), 1e-6);
   EXPECT_GT(std::abs(result.at("validation_loss").as_real() - loss("run", "48")), 1e-4);
 }
 
@@ -107,9 +112,10 @@ TEST_F(ClexCommands, RefusesWhatHasNoGradientAndAnotherNetworksShape) {
   expect_error(run(training("half", 2, {"--rope-method", "clex", "--rope-factor", "2.5"})), 2,
                "its scales are whole numbers");
   expect_success(training("run", 2, clex()));
-  expect_error(run({"evaluate", "--checkpoint", folder_ / "run", "--tokens", tokens(1), "--rope-scaling",
-                    R"({"rope_type": "clex", "max_factor": 4, "param_factor": 3})"}),
-               2, "the rotary options do not fit");
+  expect_error(
+      run({"evaluate", "--checkpoint", folder_ / "run", "--tokens", tokens(1), "--rope-scaling",
+           R"({"rope_type": "clex", "max_factor": 4, "param_factor": 3})"}),
+      2, "the rotary options do not fit");
 }
 
 }  // namespace

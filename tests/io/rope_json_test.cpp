@@ -148,7 +148,7 @@ TEST(RopeJson, GivesBackEveryMethod) {
     EXPECT_EQ(model_from_json(with_parameters, "x").rope_scaling, s) << name;
     ++compared;
   }
-  EXPECT_EQ(compared, 16);
+  EXPECT_EQ(compared, 17);
 }
 
 TEST(RopeJson, WritesWhatHuggingFaceReads) {

@@ -17,6 +17,7 @@
 #include "parallel/threads.h"
 #include "rope/method.h"
 #include "rope/table.h"
+#include "rope/two_part.h"
 
 namespace ringbolt {
 namespace {
@@ -62,10 +63,37 @@ int64_t measured(Communicator& world, const TrainingShape& c) {
   return backend->memory().peak_bytes;
 }
 
+/// The peak of a forward pass whose losses are wanted, on one rank of `world`.
+int64_t measured(Communicator& world, const EvaluationShape& c) {
+  const auto backend = make_cpu_backend(1);
+  Mesh mesh(world, c.mesh);
+  ResidentParameters store(*backend, c.model, c.dtype, StorePurpose::inference);
+  initialise(*backend, store, 1);
+  Transformer transformer(*backend, store, c.piece_tokens);
+  const RotaryMethod method(c.model);
+  const auto placement =
+      place_for_method(*backend, method, [&](const Visibility& seen) -> std::unique_ptr<Placement> {
+        if (c.mesh.world() == 1) return std::make_unique<WholePlacement>(*backend, seen);
+        return std::make_unique<MeshPlacement>(*backend, mesh, c.layout, c.attention, seen);
+      });
+  std::vector<int64_t> offsets;
+  for (int64_t w = 0; w <= c.windows; ++w) offsets.push_back(w * c.context_length);
+  const PlacedTokens& mine = placement->place(offsets);
+  const RotaryTable rotary = make_rotary_table(*backend, method, mine.positions);
+  const std::vector<int32_t> ids(mine.tokens.size(), 1);
+  backend->reset_peak_memory();
+  static_cast<void>(transformer.evaluate(ids, ids, rotary, *mine.attention));
+  return backend->memory().peak_bytes;
+}
+
+MemoryAccount account_of(const TrainingShape& c) { return training_memory(c); }
+MemoryAccount account_of(const EvaluationShape& c) { return evaluation_memory(c); }
+
 class MemoryAccounts : public testing::Test {
  protected:
-  void expect_close(const TrainingShape& c, const std::string& what) {
-    const MemoryAccount account = training_memory(c);
+  template <class Shape>
+  void expect_close(const Shape& c, const std::string& what) {
+    const MemoryAccount account = account_of(c);
     run_thread_ranks(c.mesh.world(), 60, [&](Communicator& world) {
       const int64_t bytes = measured(world, c);
       if (world.rank() != 0) return;
@@ -173,7 +201,51 @@ TEST_F(MemoryAccounts, OfGenerationAgree) {
     const MemoryAccount account = generation_memory({model(), dtype, 3000, 1000});
     EXPECT_NEAR(static_cast<double>(account.total()), bytes, 0.03 * bytes) << account.str();
   }
-  expect_close({model(), DType::f32, 64, 1, Recompute::none}, "one more, for the count");
+  expect_close(TrainingShape{model(), DType::f32, 64, 1, Recompute::none},
+               "one more, for the count");
+}
+
+TEST_F(MemoryAccounts, OfEvaluationAgree) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const int64_t length : {64, 1111, 5003}) {
+      for (const int64_t piece : {int64_t{96}, int64_t{700}, kPieceTokens}) {
+        expect_close(
+            EvaluationShape{
+                .model = model(), .dtype = dtype, .context_length = length, .piece_tokens = piece},
+            concat(name_of(dtype), ", length ", length, ", pieces of ", piece));
+      }
+    }
+    EvaluationShape c{.model = model(),
+                      .dtype = dtype,
+                      .context_length = 301,
+                      .windows = 3,
+                      .mesh = {.inner = 3}};
+    c.piece_tokens = 100;
+    expect_close(c, concat(name_of(dtype), ", 3 windows over a ring of 3"));
+    c.attention.strategy = AttentionStrategy::all_gather;
+    expect_close(c, concat(name_of(dtype), ", gathered"));
+    c.attention.strategy = AttentionStrategy::ring;
+    c.mesh = {.inner = 2, .head = 2};
+    expect_close(c, concat(name_of(dtype), ", ring and heads"));
+    c.mesh = {.outer = 2, .inner = 2};
+    c.attention.strategy = AttentionStrategy::double_ring;
+    expect_close(c, concat(name_of(dtype), ", double ring"));
+  }
+}
+
+TEST_F(MemoryAccounts, OfEvaluatingInTwoPartsAgree) {
+  ModelConfig model_of_two = model();
+  model_of_two.max_position_embeddings = 128;
+  model_of_two.rope_scaling = {.method = RopeMethod::self_extend};
+  model_of_two.rope_scaling.group = 8;
+  model_of_two.rope_scaling.window = 64;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    EvaluationShape c{
+        .model = model_of_two, .dtype = dtype, .context_length = 700, .piece_tokens = 200};
+    expect_close(c, concat(name_of(dtype), ", one rank"));
+    c.mesh = {.inner = 3};
+    expect_close(c, concat(name_of(dtype), ", ring of 3"));
+  }
 }
 
 TEST(MemoryAccount, OfSevenBillionParametersIsWhatArithmeticSays) {
@@ -186,6 +258,42 @@ TEST(MemoryAccount, OfSevenBillionParametersIsWhatArithmeticSays) {
   EXPECT_NEAR(static_cast<double>(account[MemoryKind::moments]), 8 * n, 0.001 * n);
   EXPECT_LT(account.total(), int64_t{141} * 1000 * 1000 * 1000)
       << "fits one H200: " << account.str();
+}
+
+// What does not depend on the length is the weights and one piece's buffers: beyond them a token
+// costs the residual stream, q, k and v, attention's output and log-sum-exps, its angles, ids and
+// losses.
+TEST(MemoryAccount, OfAMillionTokensIsOneLayers) {
+  const ModelConfig m = model_shape("llama2-7b");
+  const EvaluationShape million{.model = m, .context_length = 1 << 20, .gpu = true};
+  EvaluationShape half = million;
+  half.context_length /= 2;
+  const double a_token =
+      static_cast<double>(evaluation_memory(million).total() - evaluation_memory(half).total()) /
+      static_cast<double>(half.context_length);
+  const int64_t layer = 2 * (m.hidden_size + 2 * m.query_width() + 2 * m.key_value_width());
+  const int64_t rows = 4 * (2 * m.num_attention_heads + m.head_dim + 4);
+  EXPECT_GE(a_token, static_cast<double>(layer));
+  EXPECT_LE(a_token, static_cast<double>(layer + rows));
+  EXPECT_LT(evaluation_memory(million).total(), int64_t{80} * 1000 * 1000 * 1000)
+      << evaluation_memory(million).str();
+}
+
+TEST(MemoryAccount, TakesSmallerPiecesUntilAWindowFits) {
+  EvaluationShape c{.model = model(), .dtype = DType::f32, .context_length = 20000};
+  const int64_t need = evaluation_memory(c).total();
+  EXPECT_EQ(piece_tokens_that_fit(c, need), kPieceTokens);
+  const int64_t smaller = piece_tokens_that_fit(c, need - 1);
+  EXPECT_LT(smaller, kPieceTokens);
+  c.piece_tokens = smaller;
+  EXPECT_LT(evaluation_memory(c).total(), need);
+  c.piece_tokens = 64;
+  try {
+    static_cast<void>(piece_tokens_that_fit(c, evaluation_memory(c).total() / 2));
+    FAIL() << "it was not refused";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("sequence ranks"), std::string::npos) << error.what();
+  }
 }
 
 TEST(MemoryAccount, RefusesWhatCannotFitAndSaysWhatWould) {

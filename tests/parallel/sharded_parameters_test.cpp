@@ -16,9 +16,12 @@
 namespace ringbolt {
 namespace {
 
-/// Odd widths, so that pieces end inside rows, and some ranks own nothing of small groups.
+/// Odd widths, so that pieces end inside rows, and some ranks own nothing of small groups; CLEX's
+/// network beside it.
 ModelConfig odd_model() {
-  return model_shape("dim=24,layers=2,heads=3,ffn=37,vocab=53,tied,qkv-bias");
+  ModelConfig config = model_shape("dim=24,layers=2,heads=3,ffn=37,vocab=53,tied,qkv-bias");
+  config.rope_scaling = {.method = RopeMethod::clex, .factor = 4};
+  return config;
 }
 
 using Values = std::vector<float>;
@@ -27,7 +30,7 @@ using Tensors = std::map<std::string, Values>;
 
 struct State {
   Tensors masters, weights, m, v;
-  double norm = 0;
+  GradientNorms norms;
   int64_t elements = 0;  ///< visited
   friend bool operator==(const State&, const State&) = default;
 };
@@ -80,32 +83,33 @@ void add_gradients(Backend& backend, ParameterStore& store, int first_rank, int 
   }
 }
 
-/// Two steps with known gradients. The norm of the last is returned.
-double train(Backend& backend, ParameterStore& store, int first_rank, int last_rank) {
+/// Two steps with known gradients. The norms of the last are returned.
+GradientNorms train(Backend& backend, ParameterStore& store, int first_rank, int last_rank) {
   initialise(backend, store, 5);
-  double norm = 0;
+  GradientNorms norms;
   for (int64_t step = 1; step <= 2; ++step) {
     store.zero_gradients();
     for (int64_t micro = 0; micro < kMicroBatches; ++micro) {
       add_gradients(backend, store, first_rank, last_rank, step, micro);
     }
-    norm = store.gradient_norm();
+    norms = store.gradient_norms();
     store.update({.learning_rate = 0.01F,
                   .beta1 = 0.9F,
                   .beta2 = 0.95F,
                   .epsilon = 1e-8F,
                   .weight_decay = 0.1F,
                   .gradient_scale = 0.25F,
-                  .step = step});
+                  .step = step},
+                 0.125F);
   }
-  return norm;
+  return norms;
 }
 
 State trained_alone(int ranks, DType dtype) {
   const auto backend = make_cpu_backend(1);
   ResidentParameters store(*backend, odd_model(), dtype, StorePurpose::training);
   State state;
-  state.norm = train(*backend, store, 0, ranks - 1);
+  state.norms = train(*backend, store, 0, ranks - 1);
   collect(*backend, store, state);
   return state;
 }
@@ -131,12 +135,13 @@ TEST_P(Sharded, TwoStepsAreThoseOfOneRankBitForBit) {
   const State expected = trained_alone(ranks(), dtype());
   State actual;
   on_ranks([&](Backend& backend, ShardedParameters& store, int rank) {
-    const double norm = train(backend, store, rank, rank);
-    if (rank == 0) actual.norm = norm;
-    EXPECT_NEAR(norm, expected.norm, 1e-14 * expected.norm);
+    const GradientNorms norms = train(backend, store, rank, rank);
+    EXPECT_NEAR(norms.model, expected.norms.model, 1e-14 * expected.norms.model);
+    EXPECT_NEAR(norms.rotary, expected.norms.rotary, 1e-14 * expected.norms.rotary);
+    EXPECT_GT(norms.rotary, 0);
     collect(backend, store, actual);
   });
-  actual.norm = expected.norm;
+  actual.norms = expected.norms;
   EXPECT_EQ(actual.elements, odd_model().parameter_count());  // each element has one owner
   EXPECT_TRUE(actual == expected);
 }
@@ -164,8 +169,9 @@ TEST_P(Sharded, HoldsOnlyItsPartOfTheState) {
     for (const ParameterGroup& group : parameter_groups(store.config())) {
       const int64_t piece = ((group.elements + ranks() - 1) / ranks() + 15) / 16 * 16;
       const int64_t whole = piece * ranks();
-      const int64_t masters = dtype() == DType::f32 ? 0 : 4 * piece;
-      bytes += size_of(dtype()) * whole + masters + 2 * 4 * piece;
+      const DType type = group.dtype(dtype());
+      const int64_t masters = type == DType::f32 ? 0 : 4 * piece;
+      bytes += size_of(type) * whole + masters + 2 * 4 * piece;
       bytes += state() == ShardState::optimizer ? 4 * whole : 4 * piece;
     }
     EXPECT_EQ(backend.memory().live_bytes, bytes);

@@ -1,5 +1,6 @@
-// Training CLEX's network: what each sequence is rotated by, and the gradient of the whole model's loss with respect to the
-// network's weights, by finite differences of the double-precision reference.
+// Training CLEX's network: what each sequence is rotated by, and the gradient of the whole model's
+// loss with respect to the network's weights, by finite differences of the double-precision
+// reference.
 #include "rope/clex_training.h"
 
 #include <algorithm>
@@ -49,14 +50,15 @@ reference::Parameters parameters_of(const ModelConfig& config) {
 
 void load(Backend& backend, ParameterStore& store, const reference::Parameters& all) {
   load_weights(backend, store, [&](const std::string& name, int64_t first, std::span<float> out) {
-    std::transform(all.at(name).begin() + first, all.at(name).begin() + first + std::ssize(out), out.begin(),
-                   [](double x) { return static_cast<float>(x); });
+    std::transform(all.at(name).begin() + first, all.at(name).begin() + first + std::ssize(out),
+                   out.begin(), [](double x) { return static_cast<float>(x); });
   });
 }
 
 std::vector<SequenceToken> tokens_of(int64_t first_sequence, int64_t sequences) {
   std::vector<SequenceToken> tokens;
-  for (int64_t t = 0; t < sequences * kLength; ++t) tokens.push_back({first_sequence + t / kLength, t % kLength});
+  for (int64_t t = 0; t < sequences * kLength; ++t)
+    tokens.push_back({first_sequence + t / kLength, t % kLength});
   return tokens;
 }
 
@@ -82,13 +84,15 @@ TEST(ClexSequences, HaveAScaleAndPositionsOfTheirOwn) {
     }
   }
   // 100 of each are expected, with a deviation of 8.7: five of them.
-  for (int scale = 1; scale <= 4; ++scale) EXPECT_NEAR(seen[static_cast<size_t>(scale)], 100, 44) << scale;
+  for (int scale = 1; scale <= 4; ++scale)
+    EXPECT_NEAR(seen[static_cast<size_t>(scale)], 100, 44) << scale;
   EXPECT_NE(clex_sequences(config, kLength, 6)(1).positions, sequences(1).positions);
 }
 
 TEST(ClexSequences, OfAPositionMapHaveTheScaleThatItsReachNeeds) {
-  const ClexSequences sequences =
-      clex_sequences(clex_model(), 23, [](int64_t s) { return std::vector<int64_t>{s, s + 1}; });
+  const ClexSequences sequences = clex_sequences(clex_model(), 23, [](int64_t s) {
+    return std::vector<int64_t>{s, s + 1};
+  });
   EXPECT_EQ(sequences(7).scale, 3);
   EXPECT_EQ(sequences(7).divisor, 1);
   EXPECT_EQ(sequences(7).positions, (std::vector<int64_t>{7, 8}));
@@ -111,10 +115,11 @@ TEST(ClexTraining, BeginsAsDynamicNtkWithFactorTwo) {
     scales.insert(sequence.scale);
     const auto frequencies = rotary_schedule(ntk, 8 * sequence.scale).frequencies;
     for (size_t i = 0; i < frequencies.size(); ++i) {
-      const auto position = static_cast<double>(sequence.positions[static_cast<size_t>(tokens[t].index)]);
+      const auto position =
+          static_cast<double>(sequence.positions[static_cast<size_t>(tokens[t].index)]);
       // The solver's error in a frequency (a step of 0.1) times the position.
-      EXPECT_NEAR(static_cast<double>(cosines[t * frequencies.size() + i]), std::cos(position / 2 * frequencies[i]),
-                  1e-3);
+      EXPECT_NEAR(static_cast<double>(cosines[t * frequencies.size() + i]),
+                  std::cos(position / 2 * frequencies[i]), 1e-3);
     }
   }
   EXPECT_GT(scales.size(), 2U);
@@ -124,7 +129,9 @@ TEST(ClexTraining, BeginsAsDynamicNtkWithFactorTwo) {
 class WholeModel {
  public:
   WholeModel(ModelConfig config, ClexSequences sequences)
-      : config_(std::move(config)), sequences_(std::move(sequences)), parameters_(parameters_of(config_)) {
+      : config_(std::move(config)),
+        sequences_(std::move(sequences)),
+        parameters_(parameters_of(config_)) {
     for (int64_t first : {0, 2}) {
       reference::Batch batch;
       batch.ids = random_ids(static_cast<uint64_t>(first + 1), 2 * kLength, config_.vocab_size);
@@ -138,8 +145,8 @@ class WholeModel {
 
   /// The sum of all token losses.
   double loss() {
-    const Clex clex(config_, {config_.rope_scaling.param_factor * config_.head_dim, parameters_.at(kUp),
-                              parameters_.at(kDown)});
+    const Clex clex(config_, {config_.rope_scaling.param_factor * config_.head_dim,
+                              parameters_.at(kUp), parameters_.at(kDown)});
     double sum = 0;
     for (size_t b = 0; b < batches_.size(); ++b) {
       batches_[b].angles.clear();
@@ -165,13 +172,14 @@ class WholeModel {
     ClexTraining training(*backend, store, sequences_);
     for (size_t b = 0; b < batches_.size(); ++b) {
       WholeSequenceAttention attention(*backend, batches_[b].slices);
-      model.train(batches_[b].ids, batches_[b].targets, training.table(tokens_of(2 * static_cast<int64_t>(b), 2)),
-                  attention, Recompute::block_keep_attention, 1.0F, MicroBatch::last_of_step);
+      model.train(batches_[b].ids, batches_[b].targets,
+                  training.table(tokens_of(2 * static_cast<int64_t>(b), 2)), attention,
+                  Recompute::block_keep_attention, 1.0F, MicroBatch::last_of_step);
       training.angles_complete();
     }
     const int64_t group = rotary_group(config_);
     training.backward(store.gradients(group));
-    const std::vector<float> first = download_f32(*backend, store.gradients(group));
+    std::vector<float> first = download_f32(*backend, store.gradients(group));
     training.backward(store.gradients(group));  // nothing is left
     EXPECT_EQ(download_f32(*backend, store.gradients(group)), first);
     return first;
@@ -179,13 +187,16 @@ class WholeModel {
 
   void check() {
     const std::vector<float> flat = gradient();
-    const ParameterGroup group = parameter_groups(config_)[static_cast<size_t>(rotary_group(config_))];
+    const ParameterGroup group =
+        parameter_groups(config_)[static_cast<size_t>(rotary_group(config_))];
     for (const ParameterSpec& spec : group.tensors) {
       const std::vector<float> actual(flat.begin() + spec.offset,
                                       flat.begin() + spec.offset + spec.shape.elements());
-      const Values expected = finite_difference(parameters_.at(spec.name), [this] { return loss(); }, 1e-4);
-      // As of every parameter (tests/core/model/transformer_test.cpp): some hundred roundings of 2^-24. The differences'
-      // step is small because a weight moves angles by positions up to 34 times as much.
+      const Values expected = finite_difference(
+          parameters_.at(spec.name), [this] { return loss(); }, 1e-4);
+      // As of every parameter (tests/core/model/transformer_test.cpp): some hundred roundings of
+      // 2^-24. The differences' step is small because a weight moves angles by positions up to 34
+      // times as much.
       EXPECT_TRUE(close_in_norm(actual, expected, 1e-5)) << spec.name;
       ++compared_;
     }
@@ -204,7 +215,9 @@ TEST(ClexTraining, GradientOfTheWholeModelMatchesFiniteDifferences) {
   for (const ClexActivation activation : {ClexActivation::tanh, ClexActivation::silu}) {
     const ModelConfig config = clex_model(activation);
     const ClexSequences sequences = clex_sequences(config, kLength, 5);
-    EXPECT_GT(std::max({sequences(0).scale, sequences(1).scale, sequences(2).scale, sequences(3).scale}), 2);
+    EXPECT_GT(
+        std::max({sequences(0).scale, sequences(1).scale, sequences(2).scale, sequences(3).scale}),
+        2);
     WholeModel(config, sequences).check();
   }
 }
@@ -227,7 +240,8 @@ TEST(ClexTraining, OfPairsThatDoNotRotateHasNoGradient) {
   const std::vector<float> sines = download_f32(*backend, table.sin);
   for (int64_t t = 0; t < kLength; ++t) EXPECT_EQ(sines[static_cast<size_t>(4 * t + 3)], 0) << t;
   std::vector<float> dangles(static_cast<size_t>(4 * kLength));
-  for (size_t t = 0; t < dangles.size(); t += 4) dangles[t + 2] = dangles[t + 3] = 1;  // of pairs 2 and 3 alone
+  for (size_t t = 0; t < dangles.size(); t += 4)
+    dangles[t + 2] = dangles[t + 3] = 1;  // of pairs 2 and 3 alone
   backend->upload(dangles.data(), table.dangles);
   training.angles_complete();
   const View gradient = store.gradients(rotary_group(config));

@@ -74,6 +74,25 @@ TEST(Yarn, RampsDifferInTheMiddleAndAgreeAtTheEnds) {
   EXPECT_LT(by_rotations[33], 0.5 * by_index[33]);
 }
 
+TEST(PartNtk, MatchesTheReleasedFormulas) {
+  // The formulas of LlamaPartNTKScaledRotaryEmbedding in double: ramps from 20 to 36 and from 38 to 43.
+  const auto f = part_ntk_frequencies(128, 1e4, 2048, 4);
+  EXPECT_DOUBLE_EQ(f[0], 1.0);
+  EXPECT_NEAR(f[20], 0.056234132519034905, 1e-15);
+  EXPECT_NEAR(f[21], 0.047570519970461175, 1e-15);
+  EXPECT_NEAR(f[28], 0.013693017038405123, 1e-15);
+  EXPECT_NEAR(f[36], 0.00254662922809212, 1e-16);
+  EXPECT_NEAR(f[38], 0.0018274802984277563, 1e-16);
+  EXPECT_NEAR(f[41], 0.0008551313490583073, 1e-17);
+  EXPECT_NEAR(f[43], 0.0005133812566142865, 1e-17);
+  EXPECT_NEAR(f[63], 2.8869549617236455e-05, 1e-18);
+  // A head of 16 at 256 tokens, where the two ramps touch.
+  const auto small = part_ntk_frequencies(16, 1e4, 256, 4);
+  EXPECT_NEAR(small[1], 0.29728944968286625, 1e-15);
+  EXPECT_NEAR(small[3], 0.017457188019584336, 1e-15);
+  EXPECT_NEAR(small[4], 0.0025, 1e-16);
+}
+
 TEST(YarnAttentionFactor, IsTheTemperatureOfTheFactor) {
   EXPECT_NEAR(yarn_mscale(2), 1.0693147, 5e-8);
   EXPECT_NEAR(yarn_mscale(4), 1.1386294, 5e-8);

@@ -103,5 +103,33 @@ TEST(ContextLoss, RefusesALengthBeyondTheDataAndAStrideBeyondTheLength) {
   EXPECT_EQ(f.evaluate({.context_length = 103}).windows, 1);
 }
 
+// What looks at each token alone may take them in any pieces: only the order of f32 sums in a product may change with
+// the rows that it has, at most some roundings of a loss.
+TEST(ContextLoss, IsTheSameInPiecesOfAnySize) {
+  Fixture f;
+  const EvaluationProtocol protocol{.context_length = 51, .windows = 2, .buckets = 5};
+  const ContextLoss whole = f.evaluate(protocol);
+  for (const int64_t piece : {1, 7, 51, 64}) {
+    Transformer in_pieces(*f.backend, f.store, piece);
+    WholePlacement placement(*f.backend);
+    int64_t last = 0;
+    const ContextLoss loss = evaluate_context(
+        in_pieces, placement, protocol, static_cast<int64_t>(f.stream.size()),
+        [&](int64_t begin, std::span<int32_t> out) { std::copy_n(f.stream.begin() + begin, out.size(), out.begin()); },
+        [&](std::span<const int64_t> positions) { return f.table(positions); },
+        [&](int64_t done, int64_t tokens) {
+          EXPECT_GE(done, last);
+          EXPECT_EQ(tokens, 2 * 51);
+          last = done;
+        });
+    EXPECT_EQ(last, 2 * 51);
+    ASSERT_EQ(loss.buckets.size(), whole.buckets.size());
+    for (size_t b = 0; b < whole.buckets.size(); ++b) {
+      EXPECT_EQ(loss.buckets[b].tokens, whole.buckets[b].tokens);
+      EXPECT_NEAR(loss.buckets[b].loss, whole.buckets[b].loss, kBound * static_cast<double>(whole.buckets[b].tokens));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ringbolt

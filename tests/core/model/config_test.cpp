@@ -145,7 +145,7 @@ TEST(ParameterGroups, HaveClexsNetworkLastInF32WithoutDecay) {
   EXPECT_EQ(network.tensors[1].shape, (Shape{6 * pairs, pairs}));
   for (const ParameterSpec& spec : network.tensors) {
     EXPECT_EQ(spec.decay, Decay::no);
-    EXPECT_EQ(spec.when_missing, WhenMissing::initialise);
+    EXPECT_EQ(spec.owner, ParameterOwner::rotary_method);
     EXPECT_EQ(spec.name.find("model.clex_layer.proj_func.ode_"), 0U);
   }
   config.rope_scaling.method = RopeMethod::dynamic_ntk;

@@ -186,7 +186,7 @@ TEST_P(ModelAgainstReference, AStepOfAdamWDecaysMatricesOnly) {
   for (const auto& [name, gradient] : gradients) {
     for (double g : gradient) squares += g * g;
   }
-  EXPECT_NEAR(model.store().gradient_norm(), std::sqrt(squares), 1e-9 * std::sqrt(squares));
+  EXPECT_NEAR(model.store().gradient_norms().model, std::sqrt(squares), 1e-9 * std::sqrt(squares));
 
   AdamWStep step{.learning_rate = 0.01F,
                  .beta1 = 0.9F,
@@ -195,7 +195,7 @@ TEST_P(ModelAgainstReference, AStepOfAdamWDecaysMatricesOnly) {
                  .weight_decay = 0.3F,
                  .gradient_scale = 0.5F,
                  .step = 1};
-  model.store().update(step);
+  model.store().update(step, step.gradient_scale);
   for (const ParameterGroup& group : parameter_groups(config)) {
     for (const ParameterSpec& spec : group.tensors) {
       AdamWStep own = step;

@@ -3,10 +3,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "apps/evaluate_options.h"
 #include "apps/train_options.h"
+#include "core/evaluate/context_loss.h"
 #include "core/train/training_step.h"
 #include "parallel/distributed_attention.h"
+#include "parallel/memory_account.h"
 #include "parallel/mesh.h"
 
 namespace ringbolt {
@@ -16,5 +20,16 @@ namespace ringbolt {
 std::string check_memory(const TrainOptions& o, const ModelConfig& config,
                          const TrainingRecipe& recipe, const MeshShape& mesh,
                          const AttentionChoice& choice);
+
+struct EvaluationMemory {
+  int64_t piece_tokens;   ///< --piece-tokens, or as many as fit
+  MemoryAccount account;  ///< of the length that takes most
+  int64_t available_bytes;
+};
+/// `shape` without lengths; of `stream_tokens` tokens of text. Throws: UsageError where a length
+/// takes more than a rank has.
+EvaluationMemory check_evaluation_memory(const EvaluateOptions& o, EvaluationShape shape,
+                                         const std::vector<EvaluationProtocol>& protocols,
+                                         int64_t stream_tokens);
 
 }  // namespace ringbolt
