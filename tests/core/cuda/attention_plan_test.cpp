@@ -23,7 +23,7 @@ class Pairs {
 
   void add(const AttentionSlice& s) {
     for (int64_t i = 0; i < s.queries(); ++i) {
-      for (int64_t j = 0; j < s.visible_keys(i); ++j) hit(s.query_begin + i, s.key_begin + j);
+      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j) hit(s.query_begin + i, s.key_begin + j);
     }
   }
   void add(const AttentionPiece& p) {
