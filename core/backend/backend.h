@@ -128,7 +128,7 @@ class Backend {
   /// out = 0, lse = -inf: attention over no keys.
   virtual void begin_attention(View out, View lse) = 0;
   /// out (T, H, D) and lse (T, H), the attention over some keys, and `other_out`, `other_lse`, that over others, become
-  /// the attention over all of them; all f32, other_lse contiguous. Rows of `out` that had no key are not read.
+  /// the attention over all of them; all f32, other_lse contiguous. Rows of either output that had no key are not read.
   virtual void merge_attention(ConstView other_out, ConstView other_lse, View out, View lse) = 0;
   /// delta (T, H) f32 = row sums of dout * out, both (T, H, D), of the merged output.
   virtual void attention_delta(ConstView dout, ConstView out, View delta) = 0;

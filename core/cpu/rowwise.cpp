@@ -250,12 +250,18 @@ void merge_attention(const RowwiseKernels& kernels, ConstView other_out, ConstVi
       float& mine = lse.row<float>(t)[h];
       const float other = other_lse.row<float>(t)[h];
       if (std::isinf(other) && other < 0) continue;  // no key there
+      const float* from = other_out.row<float>(t) + h * head_dim;
+      float* to = out.row<float>(t) + h * head_dim;
+      if (std::isinf(mine) && mine < 0) {  // none here
+        std::copy_n(from, head_dim, to);
+        mine = other;
+        continue;
+      }
       const float most = std::max(mine, other);
-      const float of_mine = std::exp(mine - most);  // 0 where there was no key here
+      const float of_mine = std::exp(mine - most);
       const float of_other = std::exp(other - most);
       const float total = of_mine + of_other;
-      kernels.blend(other_out.row<float>(t) + h * head_dim, of_other / total, of_mine / total, head_dim,
-                    out.row<float>(t) + h * head_dim);
+      kernels.blend(from, of_other / total, of_mine / total, head_dim, to);
       mine = most + std::log(total);
     }
   });
