@@ -35,7 +35,7 @@ struct BenchOptions {
   std::vector<int64_t> head_dims{64, 128};
   int64_t heads = 8;
   int64_t kv_heads = 8;
-  std::string model = "30m";
+  std::optional<std::string> model;
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
@@ -68,7 +68,8 @@ struct BenchOptions {
     options.add("heads", "N", heads, "Query heads").at_least(1);
     options.add("kv-heads", "N", kv_heads, "Key/value heads, a divisor of the heads").at_least(1);
     options.group("Training step");
-    options.add("model", "SHAPE", model, "As in ringbolt train");
+    options.add("model", "SHAPE", model, "As in ringbolt train; rotary takes a layer of it")
+        .by_default("30m, llama2-7b for rotary");
     options.add("context-length", "N", context_length, "Tokens of a sequence").at_least(1);
     options.add("batch-size", "N", batch_size, "Sequences of a step").at_least(1);
     options.choice<Recompute>("recompute", recompute,
@@ -97,6 +98,7 @@ struct BenchOptions {
     options.example(
         "bench --what attention --attention-lengths 4K --head-dims 64 --dtype bf16 --threads 2");
     options.example("bench --what ring --attention-lengths 16K --local-ranks 2 --dtype f32");
+    options.example("bench --what rotary", "the share of a table in one layer's forward");
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
   }
 
@@ -182,7 +184,7 @@ std::vector<DType> dtypes_of(const BenchOptions& o) {
 }
 
 ModelConfig step_config(const BenchOptions& o) {
-  ModelConfig config = model_shape(o.model);
+  ModelConfig config = model_shape(o.model.value_or("30m"));
   config.max_position_embeddings = o.context_length;
   validate(config);
   return config;
@@ -221,7 +223,8 @@ void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& 
 /// The rotary table of a million positions, beside the time of one layer's forward there.
 void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
   constexpr int64_t kPositions = int64_t{1} << 20;
-  const ModelConfig config = model_shape("llama2-7b");
+  const std::string name = o.model.value_or("llama2-7b");
+  const ModelConfig config = model_shape(name);
   const RotaryMethod method(config);
   const std::vector<int64_t> positions = sequence_positions(kPositions);
   const Timing timing = time_repeatedly(
@@ -233,13 +236,14 @@ void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
     const LayerForward layer = scaled_layer_forward(backend, config, kPositions, dtype, o.seconds,
                                                     cpu ? 512 : 8192, cpu ? 2048 : 32768);
     const double share = timing.median_seconds / layer.seconds();
-    report.note(concat("one layer of llama2-7b forward there, ", name_of(dtype), ": ",
+    report.note(concat("one layer of ", name, " forward there, ", name_of(dtype), ": ",
                        format_duration(layer.seconds()), " (scaled by FLOP: matrix products timed at ",
                        layer.matrix_tokens, " tokens, attention at ", layer.attention_tokens,
                        "); the table takes ", fixed(100 * share, 4), "% of it"));
     report.add_row(Json::object()
                        .set("name", "rotary table")
                        .set("dtype", name_of(dtype))
+                       .set("model", name)
                        .set("positions", kPositions)
                        .set("median_seconds", timing.median_seconds)
                        .set("layer_forward_flops", layer.flops.matrices + layer.flops.attention)

@@ -63,6 +63,20 @@ TEST_F(Commands, BenchTimesWorkloadsOfOneRank) {
   }
 }
 
+TEST_F(Commands, BenchComparesTheRotaryTableWithALayersForward) {
+  const Outcome outcome =
+      expect_success({"bench", "--what", "rotary", "--model", "dim=32,layers=1,heads=2,ffn=64",
+                      "--dtype", "f32", "--seconds", "0.001", "--json", "-"});
+  const Json results = Json::parse(outcome.out, "standard output").at("results");
+  ASSERT_EQ(results.items().size(), 1U);
+  const Json& row = results.items()[0];
+  const double layer = row.at("layer_forward_matrix_seconds").as_real() +
+                       row.at("layer_forward_attention_seconds").as_real();
+  EXPECT_GT(layer, 0);
+  EXPECT_EQ(row.at("positions").as_integer(), 1 << 20);
+  EXPECT_NEAR(row.at("share_of_layer_forward").as_real(), row.at("median_seconds").as_real() / layer, 1e-12);
+}
+
 TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {
   write_file(folder_ / "b.txt", "second\n");
   write_file(folder_ / "a.txt", "first \xC3\xA9\r\n");
