@@ -102,23 +102,32 @@ TEST(BaseBound, IsWithinAFactorOfTable2) {
   }
 }
 
-TEST(FirstNegativeDistance, AtTable2sBasesIsAtMostALittleBelowTheirLength) {
-  // Lengths of k * 1024: the first distance below zero and how many there are; none at four of the bases.
-  struct Known {
-    int64_t thousands;
+TEST(BaseBound, FirstIntervalsOfLongContextsAreThoseOfTheFormula) {
+  constexpr double kFine = 0.0005;
+  EXPECT_NEAR(first_feasible_base(128, 16000, kFine), 2.317e5, 120);
+  EXPECT_NEAR(first_feasible_base(128, 32768, kFine), 6.30e5, 500);
+  EXPECT_NEAR(first_feasible_base(128, 65536, kFine), 2.09e6, 1500);
+}
+
+TEST(BaseBound, PublishedBasesFailAtAFewDistancesOnly) {
+  struct Published {
+    int64_t length;  // in units of 1024
     double base;
-    int64_t first, count;
+    int64_t first;  // m with B(m) < 0; -1 for none
+    int64_t count;
   };
-  const std::vector<Known> table{{1, 4.3e3, -1, 0},     {2, 1.6e4, -1, 0},      {4, 2.7e4, 4079, 2},
-                                 {8, 8.4e4, -1, 0},     {16, 3.1e5, 12223, 10}, {32, 6.4e5, 27685, 7},
-                                 {64, 2.1e6, -1, 0},    {128, 7.8e6, 128915, 4}, {256, 3.6e7, 207455, 5},
-                                 {512, 6.4e7, 511210, 1}, {1024, 5.1e8, 874868, 2}};
-  for (const Known& known : table) {
-    const auto f = default_frequencies(128, known.base);
-    const int64_t length = known.thousands * 1024;
-    EXPECT_EQ(first_negative_distance(f, length).value_or(-1), known.first) << known.thousands;
-    EXPECT_EQ(count_negative_distances(f, length), known.count) << known.thousands;
+  for (const Published& p : {Published{1, 4.3e3, -1, 0}, Published{2, 1.6e4, -1, 0}, Published{4, 2.7e4, 4079, 2},
+                             Published{8, 8.4e4, -1, 0}, Published{16, 3.1e5, 12223, 10},
+                             Published{32, 6.4e5, 27685, 7}, Published{64, 2.1e6, -1, 0},
+                             Published{128, 7.8e6, 128915, 4}, Published{256, 3.6e7, 207455, 5},
+                             Published{512, 6.4e7, 511210, 1}, Published{1024, 5.1e8, 874868, 2}}) {
+    const auto f = default_frequencies(128, p.base);
+    EXPECT_EQ(first_negative_distance(f, p.length * 1024).value_or(-1), p.first) << p.length << "K";
+    EXPECT_EQ(count_negative_distances(f, p.length * 1024), p.count) << p.length << "K";
   }
+}
+
+TEST(BaseBound, PublishedBasesFailByLittle) {
   const auto lowest = [](double base, int64_t length) {
     const auto f = default_frequencies(128, base);
     double least = 64;
@@ -129,12 +138,9 @@ TEST(FirstNegativeDistance, AtTable2sBasesIsAtMostALittleBelowTheirLength) {
   EXPECT_NEAR(lowest(3.1e5, 16384), -1.86, 0.005);
 }
 
-TEST(BaseBound, OfLongContextsBeginsInTheKnownIntervals) {
-  EXPECT_NEAR(first_feasible_base(128, 16000, 0.0005), 2.317e5, 250);
-  EXPECT_NEAR(first_feasible_base(128, 32768, 0.0005), 6.30e5, 1e3);
-  EXPECT_NEAR(first_feasible_base(128, 65536, 0.0005), 2.09e6, 3e3);
-  // The known ends of 256000 and 512000 are of a grid of some 0.5 %, in which finer ones find earlier intervals (the
-  // first of 256000 is near 2.37e7): what holds for all grids is that bases there serve the length.
+TEST(BaseBound, BasesKnownForHalfAMillionTokensServeThem) {
+  // The known first bases of 256000 and 512000 tokens are those of a grid of some 0.5 %; finer ones find earlier
+  // intervals (the first of 256000 is near 2.37e7). What holds for all grids is that bases there serve the length.
   const auto serves = [](double base, int64_t length) {
     return !first_negative_distance(default_frequencies(128, base), length);
   };

@@ -87,6 +87,7 @@ TEST(AttentionPieces, CoverRandomListsOnce) {
       const int64_t q = random(20), k = random(20);
       slices.push_back({q, q + random(21 - q), k, k + random(21 - k),
                         random(2) == 0 ? Mask::full : Mask::causal, random(30) - 15});
+      if (random(3) == 0) slices.back().left_diagonal = random(30) - 20;
     }
     expect_covered(slices, 20, 20);
   }
