@@ -11,6 +11,7 @@
 #include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
+#include "core/bench/layer.h"
 #include "core/bench/rowwise.h"
 #include "core/bench/workloads.h"
 #include "core/cpu/isa.h"
@@ -217,35 +218,33 @@ void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& 
   for (const RowwiseResult& r : bench_rowwise(backend, shape, dtype, o.seconds)) report.add(r);
 }
 
-/// The rotary table of a million positions, beside what one layer's forward costs at least there.
-void bench_rotary(const BenchOptions& o, Backend& backend, const PeakMeasure& peak,
-                  Report& report) {
+/// The rotary table of a million positions, beside one layer's forward there, whose pieces are
+/// measured at shorter lengths.
+void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
   constexpr int64_t kPositions = int64_t{1} << 20;
   const ModelConfig config = model_shape("llama2-7b");
   const RotaryMethod method(config);
   const std::vector<int64_t> positions = sequence_positions(kPositions);
   const Timing timing = time_repeatedly(
       [&] { static_cast<void>(make_rotary_table(backend, method, positions)); }, o.seconds);
-  ModelConfig layer = config;
-  layer.num_hidden_layers = 1;
-  ModelConfig none = config;
-  none.num_hidden_layers = 0;
-  const auto weights = static_cast<double>(layer.parameter_count() - none.parameter_count());
-  const auto n = static_cast<double>(kPositions);
-  const double flops =
-      2 * weights * n + 2 * n * (n + 1) * static_cast<double>(config.query_width());
-  const double seconds = flops / peak(DType::f32);
+  const LayerForward layer = layer_forward(backend, config, DType::f32, kPositions, o.seconds);
+  const double share = timing.median_seconds / layer.seconds;
   report.note(concat(
       "rotary table, ", format_grouped(kPositions), " positions of ", config.head_dim / 2,
-      " pairs: ", format_duration(timing.median_seconds),
-      "; one layer of llama2-7b forward there takes ", format_duration(seconds),
-      " at this machine's f32 peak: ", fixed(100 * timing.median_seconds / seconds, 4), "%"));
+      " pairs: ", format_duration(timing.median_seconds), " = ", fixed(100 * share, 4),
+      "% of one llama2-7b layer's f32 forward there, ", format_duration(layer.seconds),
+      " (by FLOP from matrix products of ", layer.product_tokens, " tokens, ",
+      fixed(layer.product_rate / 1e9, 1), " GFLOP/s, and attention of ", layer.attention_tokens,
+      ", ", fixed(layer.attention_rate / 1e9, 1), " GFLOP/s; not run at that length)"));
   report.add_row(Json::object()
                      .set("name", "rotary table")
                      .set("positions", kPositions)
                      .set("median_seconds", timing.median_seconds)
-                     .set("layer_forward_flops", flops)
-                     .set("layer_forward_seconds_at_peak", seconds));
+                     .set("share_of_layer_forward", share)
+                     .set("layer_forward_flops", layer.flops)
+                     .set("layer_forward_seconds", layer.seconds)
+                     .set("layer_product_flops_per_second", layer.product_rate)
+                     .set("layer_attention_flops_per_second", layer.attention_rate));
 }
 
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
@@ -254,7 +253,7 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
     const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
     return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
   };
-  if (o.what == What::rotary) return bench_rotary(o, backend, peak, report);
+  if (o.what == What::rotary) return bench_rotary(o, backend, report);
   const std::vector<DType> dtypes = dtypes_of(o);
   const auto attention_cases =
       static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());

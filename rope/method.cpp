@@ -86,7 +86,10 @@ int64_t RotaryMethod::key_of(int64_t length) const {
 
 const RotarySchedule& RotaryMethod::at(int64_t length) const {
   const int64_t key = key_of(length);
-  if (!schedule_ || key != key_) schedule_ = rotary_schedule(config_, length, clex_);
+  if (!schedule_ || key != key_) {
+    schedule_ = rotary_schedule(config_, length, clex_);
+    ++schedules_made_;
+  }
   key_ = key;
   return *schedule_;
 }

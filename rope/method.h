@@ -39,6 +39,8 @@ class RotaryMethod {
   bool scales_queries() const { return config_.rope_scaling.log_scale != LogScale::none; }
   double query_scale(int64_t position) const;
   const ModelConfig& config() const { return config_; }
+  /// Schedules made so far: one for each length that matters and differs from the last one's.
+  int64_t schedules_made() const { return schedules_made_; }
 
  private:
   /// What of the length matters.
@@ -48,6 +50,7 @@ class RotaryMethod {
   ClexWeights clex_;
   mutable std::optional<RotarySchedule> schedule_;
   mutable int64_t key_ = 0;
+  mutable int64_t schedules_made_ = 0;
 };
 
 }  // namespace ringbolt

@@ -24,19 +24,30 @@ void make_resonant(std::vector<double>& frequencies) {
 }
 
 double resonance_gap(double frequency, int64_t trained_length, int64_t length) {
-  constexpr double kTurn = 2 * std::numbers::pi;
-  std::vector<double> trained;
-  for (int64_t m = 0; m < trained_length; ++m) trained.push_back(rotary_angle(m, frequency));
-  std::sort(trained.begin(), trained.end());
-  trained.push_back(trained.front() + kTurn);
+  // The distance of m from the trained 0 … T - 1 is that of m - j from 0, so it is the least |k theta mod 2 pi| of the T
+  // distances k = m - T + 1 … m: a sliding minimum, from the minima of blocks of T up to m and down to m - T + 1.
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr double kRounding = 0x1.8p52;  // adding it rounds to a whole number
+  if (trained_length < 1) return 0;
+  const double turns = frequency / (2 * std::numbers::pi);
+  const auto block = static_cast<size_t>(trained_length);
+  std::vector<double> down(block + 1, kInfinity);  // of the block before: the least from here to its end
+  std::vector<double> here(block, kInfinity);
   double gap = 0;
-  for (int64_t m = trained_length; m < length; ++m) {
-    double angle = rotary_angle(m, frequency);
-    if (angle < trained.front()) angle += kTurn;
-    const auto above = std::upper_bound(trained.begin(), trained.end() - 1, angle);
-    gap = std::max(gap, std::min(*above - angle, angle - *(above - 1)));
+  for (int64_t first = 0; first < length; first += trained_length) {
+    const auto count = static_cast<size_t>(std::min(trained_length, length - first));
+    for (size_t r = 0; r < count; ++r) {
+      const double turn = static_cast<double>(first + static_cast<int64_t>(r)) * turns;
+      here[r] = std::abs(turn - ((turn + kRounding) - kRounding));
+    }
+    double up = kInfinity;
+    for (size_t r = 0; first > 0 && r < count; ++r) {
+      up = std::min(up, here[r]);
+      gap = std::max(gap, std::min(up, down[r + 1]));
+    }
+    for (size_t r = count; r-- > 0;) down[r] = std::min(down[r + 1], here[r]);
   }
-  return gap;
+  return 2 * std::numbers::pi * gap;
 }
 
 double log10_common_period(std::span<const double> whole_periods) {

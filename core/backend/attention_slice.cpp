@@ -4,14 +4,24 @@
 
 namespace ringbolt {
 
-int64_t AttentionSlice::pairs() const {
-  if (mask == Mask::full) return queries() * keys();
-  // Rows [first, saturated) see i + diagonal + 1 keys, rows from `saturated` on see all of them.
-  const int64_t first = std::clamp<int64_t>(-diagonal, 0, queries());
-  const int64_t saturated = std::clamp<int64_t>(keys() - diagonal, first, queries());
+namespace {
+
+/// Keys at or left of a diagonal, of all rows of a rectangle.
+int64_t pairs_left_of(int64_t diagonal, int64_t queries, int64_t keys) {
+  // Rows [first, saturated) have i + diagonal + 1 keys, rows from `saturated` on all of them.
+  const int64_t first = std::clamp<int64_t>(-diagonal, 0, queries);
+  const int64_t saturated = std::clamp<int64_t>(keys - diagonal, first, queries);
   const int64_t partial_rows = saturated - first;
   const int64_t partial = partial_rows * (first + diagonal + 1) + partial_rows * (partial_rows - 1) / 2;
-  return partial + (queries() - saturated) * keys();
+  return partial + (queries - saturated) * keys;
+}
+
+}  // namespace
+
+int64_t AttentionSlice::pairs() const {
+  const int64_t seen = mask == Mask::full ? queries() * keys() : pairs_left_of(diagonal, queries(), keys());
+  const int64_t hidden = left_diagonal ? pairs_left_of(*left_diagonal, queries(), keys()) : 0;
+  return std::max<int64_t>(0, seen - hidden);
 }
 
 int64_t attention_pairs(SliceList slices) {
@@ -28,6 +38,7 @@ std::pair<AttentionSlice, AttentionSlice> cut(const AttentionSlice& slice, int64
   AttentionSlice bottom = slice;
   top.query_end = bottom.query_begin = slice.query_begin + rows;
   if (slice.mask == AttentionSlice::Mask::causal) bottom.diagonal += rows;
+  if (slice.left_diagonal) bottom.left_diagonal = *slice.left_diagonal + rows;
   return {top, bottom};
 }
 
@@ -54,6 +65,64 @@ std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(Slice
     if (bottom.queries() > 0) result.second.push_back(bottom);
   }
   return result;
+}
+
+namespace {
+
+/// Cuts the pairs low < j - i <= high of a slice's rows i and columns j into rectangles.
+class Band {
+ public:
+  Band(const AttentionSlice& slice, std::vector<AttentionSlice>& slices)
+      : slice_(slice),
+        low_(slice.left_diagonal.value_or(-slice.queries())),
+        high_(slice.mask == AttentionSlice::Mask::full ? slice.keys() : slice.diagonal),
+        slices_(slices) {}
+
+  /// Query rows [begin, end), keys below key_end.
+  void cut(int64_t begin, int64_t end, int64_t key_end) {
+    // From here on no query of them is too far away.
+    const int64_t clear = std::clamp<int64_t>(low_ + end, 0, key_end);
+    add(begin, end, clear, key_end);
+    // Left of it a triangle is hidden, unless nothing there is visible.
+    if (end - begin == 1 || low_ + begin + 1 >= clear || clear == 0) return;
+    const int64_t middle = begin + (end - begin) / 2;
+    cut(begin, middle, clear);
+    cut(middle, end, clear);
+  }
+
+ private:
+  /// A rectangle of which only the right limit hides something.
+  void add(int64_t begin, int64_t end, int64_t key_begin, int64_t key_end) {
+    key_end = std::min(key_end, high_ + end);  // what the last query sees
+    if (key_begin >= key_end) return;
+    AttentionSlice part{slice_.query_begin + begin, slice_.query_begin + end, slice_.key_begin + key_begin,
+                        slice_.key_begin + key_end, AttentionSlice::Mask::full, 0};
+    const int64_t diagonal = begin + high_ - key_begin;
+    if (diagonal < part.keys() - 1) {
+      part.mask = AttentionSlice::Mask::causal;
+      part.diagonal = diagonal;
+    }
+    slices_.push_back(part);
+  }
+
+  const AttentionSlice& slice_;
+  int64_t low_;
+  int64_t high_;
+  std::vector<AttentionSlice>& slices_;
+};
+
+}  // namespace
+
+std::vector<AttentionSlice> without_left_diagonals(SliceList slices) {
+  std::vector<AttentionSlice> all;
+  for (const AttentionSlice& slice : slices) {
+    if (!slice.left_diagonal) {
+      all.push_back(slice);
+    } else if (slice.queries() > 0 && slice.keys() > 0) {
+      Band(slice, all).cut(0, slice.queries(), slice.keys());
+    }
+  }
+  return all;
 }
 
 std::vector<AttentionSlice> causal_slices(std::span<const int64_t> offsets) {

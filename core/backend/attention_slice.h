@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,19 +27,21 @@ struct AttentionSlice {
   /// Columns by which the causal diagonal is shifted to the right: 0 for a square on the diagonal of the sequence,
   /// keys - queries for queries that are the last of the keys (chunked prefill), -1 for a striped block of a later rank.
   int64_t diagonal = 0;
+  /// Under either mask, key columns j <= i + left_diagonal are hidden from query row i: a sliding window, whose width is
+  /// diagonal - left_diagonal.
+  std::optional<int64_t> left_diagonal = std::nullopt;
 
   int64_t queries() const { return query_end - query_begin; }
   int64_t keys() const { return key_end - key_begin; }
-  /// Keys of the rectangle that its query row i sees: they are the first ones.
-  int64_t visible_keys(int64_t i) const {
-    if (mask == Mask::full) return keys();
-    const int64_t n = i + diagonal + 1;
-    return n < 0 ? 0 : (n > keys() ? keys() : n);
-  }
+  /// Query row i sees the keys [first_visible(i), end_visible(i)) of the rectangle; none where the first is the larger.
+  int64_t first_visible(int64_t i) const { return left_diagonal ? clamped(i + *left_diagonal + 1) : 0; }
+  int64_t end_visible(int64_t i) const { return mask == Mask::full ? keys() : clamped(i + diagonal + 1); }
   /// Query-key pairs that are computed.
   int64_t pairs() const;
 
   friend bool operator==(const AttentionSlice&, const AttentionSlice&) = default;
+
+  int64_t clamped(int64_t key) const { return key < 0 ? 0 : (key > keys() ? keys() : key); }
 };
 
 using SliceList = std::span<const AttentionSlice>;
@@ -48,6 +51,9 @@ int64_t attention_pairs(SliceList slices);
 
 /// Two lists of the same pairs, cut by query rows so that each has half of them, give or take a row.
 std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(SliceList slices);
+
+/// The same pairs by slices without a left diagonal, for a device that has none: about two for each row of a window.
+std::vector<AttentionSlice> without_left_diagonals(SliceList slices);
 
 /// One causal square a document: documents [offsets[i], offsets[i+1]) of one token buffer, block-diagonal. A micro-batch
 /// of B sequences is the list for offsets 0, S, 2S, …

@@ -128,8 +128,8 @@ class Backend {
   /// out = 0, lse = -inf: attention over no keys.
   virtual void begin_attention(View out, View lse) = 0;
   /// out (T, H, D) and lse (T, H), the attention over some keys, and `other_out`, `other_lse`, that over others, become
-  /// the attention over all of them; all f32. Computed on the host unless a device overrides it.
-  virtual void merge_attention(ConstView other_out, ConstView other_lse, View out, View lse);
+  /// the attention over all of them; all f32, other_lse contiguous. Rows of `out` that had no key are not read.
+  virtual void merge_attention(ConstView other_out, ConstView other_lse, View out, View lse) = 0;
   /// delta (T, H) f32 = row sums of dout * out, both (T, H, D), of the merged output.
   virtual void attention_delta(ConstView dout, ConstView out, View delta) = 0;
   /// dq (T, H, D), dk and dv (Tk, K, D) f32 += the slices' share; lse and delta are those of the merged output. Bit-equal

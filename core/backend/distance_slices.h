@@ -1,7 +1,6 @@
 // Slices for the pairs of tokens that lie some distance apart: what attention in two parts is made of, and windows.
 //
-// A slice hides keys on its right only, so the keys that are too far away, on the left, are cut off by rectangles: a
-// band of width W over n queries takes about 2 n of them, most of them small.
+// One slice a pair of stretches: its diagonal hides keys that are too near or later, its left diagonal those too far away.
 #pragma once
 
 #include <cstdint>

@@ -69,7 +69,9 @@ void backward_block(const AttentionKernels& kernels, const BackwardPiece& piece,
     // The first row that sees the first key which the block and the slice share.
     const int64_t sees = std::max(s.key_begin, piece.key_begin) + 1 - s.shift;
     begin = std::min(begin, std::max(s.query_begin, sees));
-    end = std::max(end, s.query_end);
+    // The last row that still sees the last key which they share.
+    const int64_t last = std::min(s.key_end, piece.key_begin + piece.keys);
+    end = std::max(end, std::min(s.query_end, last - s.left));
   }
   const int64_t rows = kernels.backward_rows;
   int64_t first = 0;

@@ -69,6 +69,7 @@ class Backward {
           lse(s.floats(kBackwardRows)),
           delta(s.floats(kBackwardRows)),
           limit(s.ints(kBackwardRows)),
+          start(s.ints(kBackwardRows)),
           bytes(s.bytes()) {}
     float* keys;        // per panel (D words, lanes)
     float* values;      // per panel (D words, lanes)
@@ -87,7 +88,8 @@ class Backward {
     float* dq;          // (kTileRows, D)
     float* lse;         // (rows), in units of log2; +inf where a row sees no key at all
     float* delta;       // (rows)
-    int32_t* limit;     // (rows): keys of the block that the row sees are [first, limit)
+    int32_t* limit;     // (rows): keys of the block that the row sees are [start, limit)
+    int32_t* start;     // (rows)
     int64_t bytes;
   };
 
@@ -134,14 +136,19 @@ class Backward {
 
   void tile(int head, int64_t row_begin, int rows, const KernelSlice& s) {
     const int64_t key_end = p_.key_begin + p_.keys;
-    const int first = s.key_begin > p_.key_begin ? static_cast<int>(s.key_begin - p_.key_begin) : 0;
+    int first = s.key_begin > p_.key_begin ? static_cast<int>(s.key_begin - p_.key_begin) : 0;
     const int last = static_cast<int>((s.key_end < key_end ? s.key_end : key_end) - p_.key_begin);
     // Rows from the first that sees a key of the block; the later ones see no fewer.
     const int64_t see_from = p_.key_begin + first + 1 - s.shift;
     int64_t begin = row_begin > s.query_begin ? row_begin : s.query_begin;
     begin = begin > see_from ? begin : see_from;
-    const int64_t end = row_begin + rows < s.query_end ? row_begin + rows : s.query_end;
+    int64_t end = row_begin + rows < s.query_end ? row_begin + rows : s.query_end;
+    const int64_t see_until = p_.key_begin + last - s.left;  // later rows see none of the block
+    end = end < see_until ? end : see_until;
     if (begin >= end || first >= last) return;
+    const int64_t seen_from = begin + s.left - p_.key_begin;  // by the first row; later ones see later keys
+    first = seen_from > first ? static_cast<int>(seen_from) : first;
+    if (first >= last) return;
     const int n = static_cast<int>(end - begin);
     int most = 0;
     int least = last;
@@ -149,17 +156,20 @@ class Backward {
       const int64_t seen = begin + r + s.shift - p_.key_begin;
       const int limit = r >= n ? 0 : (seen < last ? static_cast<int>(seen) : last);
       b_.limit[r] = limit;
+      const int64_t start = begin + r + s.left - p_.key_begin;
+      b_.start[r] = r < n && start > first ? static_cast<int>(start < last ? start : last) : first;
       most = limit > most ? limit : most;
       if (r < n) least = limit < least ? limit : least;
     }
     pack_rows(head, begin, n);
     const int first_vector = first / kLanes;
     const int end_vector = (most + kLanes - 1) / kLanes;
-    const bool masked = first % kLanes != 0 || least < end_vector * kLanes;
+    const bool masked =
+        first % kLanes != 0 || least < end_vector * kLanes || b_.start[n - 1] > first;
     ahead_ = begin + n;
     ahead_end_ = ahead_ + kBackwardRows < s.query_end ? ahead_ + kBackwardRows : s.query_end;
     ahead_head_ = head;
-    scores(n, first, first_vector, end_vector, masked);
+    scores(n, first_vector, end_vector, masked);
     const int first_row = static_cast<int>(first / kTileRows * kTileRows);
     key_gradients(n, first_row, most);
     query_gradients(head, begin, n, first / kPairs * kPairs);
@@ -194,7 +204,7 @@ class Backward {
 
   /// P and dS of rows [0, n) and the keys of vectors [first_vector, end_vector), but for the tiles
   /// that are hidden as a whole.
-  void scores(int n, int first, int first_vector, int end_vector, bool masked) {
+  void scores(int n, int first_vector, int end_vector, bool masked) {
     for_panels(vectors_, [&]<int V>(int panel) {
       constexpr int kWidth = V * kLanes;
       if (panel >= end_vector || panel + V <= first_vector) return;
@@ -208,7 +218,7 @@ class Backward {
                                                              kWidth, p, kScoreStep);
         multiply_into<Product, V, kRowStep, Into::overwrite>(depth_, b_.dout + r * kRowStep, 1,
                                                              values, kWidth, ds, kScoreStep);
-        probabilities<V>(r, panel, first, masked);
+        probabilities<V>(r, panel, masked);
       }
     });
   }
@@ -228,7 +238,7 @@ class Backward {
 
   /// P from S and dS from dP, for kTileRows rows of a panel.
   template <int V>
-  void probabilities(int row, int panel, int first, bool masked) {
+  void probabilities(int row, int panel, bool masked) {
     for (int r = row; r < row + kTileRows; r += 2) {
       for (int n = 0; n < V; ++n) {
         const int key = (panel + n) * kLanes;
@@ -243,7 +253,7 @@ class Backward {
           ds[i] = p[i] * (load(b_.ds + (r + i) * kScoreStep + key) - b_.delta[r + i]);
           if (masked) {
             const Ints number = lane_numbers() + key;
-            const Ints visible = (number >= first) & (number < b_.limit[r + i]);
+            const Ints visible = (number >= b_.start[r + i]) & (number < b_.limit[r + i]);
             p[i] = select(visible, p[i], Floats{});
             ds[i] = select(visible, ds[i], Floats{});
           }

@@ -45,6 +45,7 @@ class Forward {
           row_sum(s.floats(kForwardColumns)),
           rescale(s.floats(int64_t{kTileVectors} * kLanes)),
           limit(s.ints(kForwardColumns)),
+          start(s.ints(kForwardColumns)),
           seen(s.ints(kForwardColumns)),
           bytes(s.bytes()) {}
     float* queries;  // per panel (D words, lanes)
@@ -56,7 +57,8 @@ class Forward {
     float* row_max;  // (columns): largest score so far
     float* row_sum;  // (columns): sum over keys of weights, exp(scale (score - row_max))
     float* rescale;  // (lanes) of one panel
-    int32_t* limit;  // (columns): keys of the block, counted from its first, that the column sees
+    int32_t* limit;  // (columns): the column sees keys [start, limit) of the block
+    int32_t* start;  // (columns)
     int32_t* seen;   // (columns): whether the column has seen a key
     int64_t bytes;
   };
@@ -152,7 +154,10 @@ class Forward {
   }
 
   void slice(const KernelSlice& s) {
-    const int64_t first = s.key_begin > p_.key_begin ? s.key_begin : p_.key_begin;
+    const int64_t first_key = s.key_begin > p_.key_begin ? s.key_begin : p_.key_begin;
+    const int64_t first_row = s.query_begin > p_.row_begin ? s.query_begin : p_.row_begin;
+    const int64_t first_seen = first_row + s.left;
+    const int64_t first = first_seen > first_key ? first_seen : first_key;
     const int64_t last_key = s.key_end < p_.key_end ? s.key_end : p_.key_end;
     const int64_t row_end = p_.row_begin + p_.rows;
     const int64_t last_row = (s.query_end < row_end ? s.query_end : row_end) - 1;
@@ -161,13 +166,14 @@ class Forward {
     // Keys that all rows of the piece see.
     const int64_t common =
         p_.row_begin < s.query_begin || row_end > s.query_end ? 0 : p_.row_begin + s.shift;
+    const int64_t common_first = last_row + s.left;
     for (int64_t key = first; key < end; key += kForwardKeys) {
       const int count = static_cast<int>(end - key < kForwardKeys ? end - key : kForwardKeys);
       if (p_.poll != nullptr) p_.poll(p_.poll_with);
       pack_block(key, count);
       ahead_ = key + count;
       ahead_end_ = ahead_ + kForwardKeys < end ? ahead_ + kForwardKeys : end;
-      if (key + count <= common) {
+      if (key >= common_first && key + count <= common) {
         for_panels(vectors_, [&]<int V>(int vector) { panel<V>(vector * kLanes, count, false); });
       } else {
         set_limits(s, key, count);
@@ -175,8 +181,10 @@ class Forward {
       }
     }
     for_columns([&](int column, int, int64_t row) {
-      if (row >= s.query_begin && row < s.query_end && row + s.shift > first && first < end)
-        b_.seen[column] = 1;
+      if (row < s.query_begin || row >= s.query_end) return;
+      const int64_t from = row + s.left > first_key ? row + s.left : first_key;
+      const int64_t to = row + s.shift < last_key ? row + s.shift : last_key;
+      if (from < to) b_.seen[column] = 1;
     });
   }
 
@@ -190,12 +198,19 @@ class Forward {
 
   void set_limits(const KernelSlice& s, int64_t key, int count) {
     int32_t limit = 0;
+    int32_t start = 0;
     for_columns([&](int column, int, int64_t row) {
       const int64_t visible = row < s.query_begin || row >= s.query_end ? 0 : row + s.shift - key;
       limit = static_cast<int32_t>(visible < 0 ? 0 : (visible > count ? count : visible));
       b_.limit[column] = limit;
+      const int64_t hidden = row + s.left - key;
+      start = static_cast<int32_t>(hidden < 0 ? 0 : (hidden > count ? count : hidden));
+      b_.start[column] = start;
     });
-    for (int c = columns_; c < vectors_ * kLanes; ++c) b_.limit[c] = limit;
+    for (int c = columns_; c < vectors_ * kLanes; ++c) {
+      b_.limit[c] = limit;
+      b_.start[c] = start;
+    }
   }
 
   /// Fetches a few rows of the next block of keys while this one is worked on: rows lie H D apart,
@@ -213,11 +228,15 @@ class Forward {
   void masked_panel(int begin) {
     int32_t least = kForwardKeys;
     int32_t most = 0;
+    int32_t latest = 0;
+    bool any = false;
     for (int c = begin; c < begin + V * kLanes; ++c) {
+      latest = b_.start[c] > latest ? b_.start[c] : latest;
+      any = any || b_.start[c] < b_.limit[c];
       least = b_.limit[c] < least ? b_.limit[c] : least;
       most = b_.limit[c] > most ? b_.limit[c] : most;
     }
-    if (most > 0) panel<V>(begin, most, least < most);
+    if (any) panel<V>(begin, most, least < most || latest > 0);
   }
 
   /// Merges the first `most` keys of the block into a panel of columns.
@@ -255,8 +274,10 @@ class Forward {
       for (int n = 0; n < V; ++n) {
         Floats x = load(row + n * kLanes);
         if (masked) {
-          x = select(load(b_.limit + begin + n * kLanes) > broadcast(key), x,
-                     broadcast(-kInfinity));
+          const Ints number = broadcast(key);
+          const Ints visible = (load(b_.limit + begin + n * kLanes) > number) &
+                               (load(b_.start + begin + n * kLanes) <= number);
+          x = select(visible, x, broadcast(-kInfinity));
           store(row + n * kLanes, x);
         }
         most[n] = larger(x, most[n]);

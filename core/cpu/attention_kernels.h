@@ -12,14 +12,15 @@ namespace ringbolt::cpu {
 
 enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside of the kernels
 
-/// An AttentionSlice by absolute rows: query i sees keys [key_begin, min(key_end, i + shift)),
-/// clamped to the rectangle.
+/// An AttentionSlice by absolute rows: query i sees keys [max(key_begin, i + left), min(key_end, i +
+/// shift)).
 struct KernelSlice {
   int64_t query_begin;
   int64_t query_end;
   int64_t key_begin;
   int64_t key_end;
   int64_t shift;
+  int64_t left;
 };
 
 /// Forward of `rows` queries from row_begin on, for `heads` query heads that share one key/value

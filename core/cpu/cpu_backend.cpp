@@ -85,6 +85,9 @@ class CpuBackend final : public Backend {
     cpu::attention_forward(slices, q, k, v, scale, out, lse, isa_, &progress_);
   }
   void begin_attention(View out, View lse) override { cpu::begin_attention(out, lse); }
+  void merge_attention(ConstView other_out, ConstView other_lse, View out, View lse) override {
+    cpu::merge_attention(kernels_, other_out, other_lse, out, lse);
+  }
   void attention_delta(ConstView dout, ConstView out, View delta) override {
     cpu::attention_delta(kernels_, dout, out, delta);
   }

@@ -242,6 +242,25 @@ void begin_attention(View out, View lse) {
   std::fill_n(values, lse.elements(), -std::numeric_limits<float>::infinity());
 }
 
+void merge_attention(const RowwiseKernels& kernels, ConstView other_out, ConstView other_lse, View out, View lse) {
+  const int64_t heads = out.dim(1);
+  const int64_t head_dim = out.dim(2);
+  for_rows(out.rows(), heads * head_dim, [&](int64_t t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      float& mine = lse.row<float>(t)[h];
+      const float other = other_lse.row<float>(t)[h];
+      if (std::isinf(other) && other < 0) continue;  // no key there
+      const float most = std::max(mine, other);
+      const float of_mine = std::exp(mine - most);  // 0 where there was no key here
+      const float of_other = std::exp(other - most);
+      const float total = of_mine + of_other;
+      kernels.blend(other_out.row<float>(t) + h * head_dim, of_other / total, of_mine / total, head_dim,
+                    out.row<float>(t) + h * head_dim);
+      mine = most + std::log(total);
+    }
+  });
+}
+
 void attention_delta(const RowwiseKernels& kernels, ConstView dout, ConstView out, View delta) {
   const int64_t heads = dout.dim(1);
   const int64_t head_dim = dout.dim(2);

@@ -26,6 +26,7 @@ void swiglu_forward(const RowwiseKernels& kernels, ConstView gate_up, View y);
 void swiglu_backward(const RowwiseKernels& kernels, ConstView dy, View gate_up);
 void cross_entropy(const RowwiseKernels& kernels, const CrossEntropyViews& views, float gradient_scale);
 void begin_attention(View out, View lse);
+void merge_attention(const RowwiseKernels& kernels, ConstView other_out, ConstView other_lse, View out, View lse);
 void attention_delta(const RowwiseKernels& kernels, ConstView dout, ConstView out, View delta);
 double sum_of_squares(const RowwiseKernels& kernels, ConstView x);
 void adamw(const RowwiseKernels& kernels, const AdamWStep& step, ConstView gradient, View master, View m, View v,

@@ -162,6 +162,11 @@ double sum_of_squares(const float* x, int64_t n) {
   return sum;
 }
 
+void blend(const float* x, float of_x, float of_y, int64_t n, float* y) {
+  RINGBOLT_VECTORIZE
+  for (int64_t i = 0; i < n; ++i) y[i] = of_y * y[i] + of_x * x[i];
+}
+
 void adamw(const AdamWFactors& f, const float* gradient, int64_t n, float* master, float* m, float* v) {
   RINGBOLT_VECTORIZE
   for (int64_t i = 0; i < n; ++i) {
@@ -185,7 +190,7 @@ constexpr ActivationKernels<A> activation_kernels() {
 
 const RowwiseKernels& RINGBOLT_JOIN(rowwise_kernels_, RINGBOLT_ISA)() {
   static constexpr RowwiseKernels kernels = {activation_kernels<float>(), activation_kernels<bf16>(), maximum, exp_sum,
-                                             sum_of_squares, adamw};
+                                             sum_of_squares, blend, adamw};
   return kernels;
 }
 

@@ -50,6 +50,7 @@ struct RowwiseKernels {
   RowMaximum (*maximum)(const float* x, int64_t n);
   float (*exp_sum)(const float* x, float maximum, int64_t n);
   double (*sum_of_squares)(const float* x, int64_t n);
+  void (*blend)(const float* x, float of_x, float of_y, int64_t n, float* y);  ///< y = of_y y + of_x x
   void (*adamw)(const AdamWFactors& f, const float* gradient, int64_t n, float* master, float* m, float* v);
 };
 

@@ -52,6 +52,9 @@ void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece,
 /// terms.
 void merge_attention(cudaStream_t stream, const AttentionPiece& piece,
                      const PartialAttention& partial, View out, View lse);
+/// See Backend::merge_attention. other_lse is contiguous.
+void merge_attention(cudaStream_t stream, ConstView other_out, ConstView other_lse, View out,
+                     View lse);
 /// The piece's rows of lse (T, H) from stats (batch, H, queries).
 void store_stats(cudaStream_t stream, const AttentionPiece& piece, const float* stats, View lse);
 /// stats (batch, H, rows) from the piece's rows of lse (T, H). Rows without keys, and those beyond

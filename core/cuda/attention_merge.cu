@@ -224,6 +224,15 @@ void merge_attention(cudaStream_t stream, const AttentionPiece& piece,
   check_launch("merge_attention");
 }
 
+void merge_attention(cudaStream_t stream, ConstView other_out, ConstView other_lse, View out,
+                     View lse) {
+  if (out.empty()) return;
+  AttentionPiece all;
+  all.queries = out.rows();
+  merge_attention(stream, all, {other_out, other_lse.data<float>(), 1, out.rows(), false}, out,
+                  lse);
+}
+
 void store_stats(cudaStream_t stream, const AttentionPiece& piece, const float* stats, View lse) {
   const RowMap map = query_map(piece);
   const RowGrid grid = row_grid(map.batch * map.count, lse.dim(1));

@@ -95,7 +95,7 @@ int64_t padded_length(int64_t length) {
 
 std::vector<AttentionPiece> attention_pieces(SliceList slices) {
   std::vector<AttentionPiece> single;
-  for (const AttentionSlice& slice : slices) append_slice(single, slice);
+  for (const AttentionSlice& slice : without_left_diagonals(slices)) append_slice(single, slice);
   std::vector<AttentionPiece> pieces;
   for (const AttentionPiece& next : single) {
     if (pieces.empty() || !joins(pieces.back(), next)) {

@@ -2,7 +2,7 @@
 // launches, so that the CPU tests prove that every query-key pair is computed exactly once.
 //
 // cuDNN is given two forms only: full rectangles, and causal squares on their diagonal. Every slice
-// is a few of these. Its known defects (NaN gradients where keys end half-way through a tile of
+// is a few of these; one with a left diagonal is many, as without_left_diagonals cuts it. Its known defects (NaN gradients where keys end half-way through a tile of
 // 128, at one query, or at tiny lengths; a plan to compile for each length) are avoided here:
 // lengths that are no multiples of 128 are padded to one of a few sizes with the true lengths given
 // apart, tiny pieces go to our own kernels, empty ones vanish.

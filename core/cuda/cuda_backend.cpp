@@ -165,6 +165,9 @@ class CudaBackend final : public Backend {
     attention_.forward(slices, q, k, v, scale, out, lse);
   }
   void begin_attention(View out, View lse) override { cuda::begin_attention(stream(), out, lse); }
+  void merge_attention(ConstView other_out, ConstView other_lse, View out, View lse) override {
+    cuda::merge_attention(stream(), other_out, other_lse, out, lse);
+  }
   void attention_delta(ConstView dout, ConstView out, View delta) override {
     cuda::attention_delta(stream(), dout, out, delta);
   }

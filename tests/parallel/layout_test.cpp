@@ -111,7 +111,7 @@ std::vector<int> pair_counts(const SequenceLayout& layout, Mask mask, int64_t to
       for (const AttentionSlice& s : layout.slices(q, k, mask)) {
         EXPECT_GT(s.pairs(), 0) << "an empty slice";
         for (int64_t i = 0; i < s.queries(); ++i) {
-          for (int64_t j = 0; j < s.visible_keys(i); ++j) {
+          for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j) {
             const int64_t query = queries.at(static_cast<size_t>(s.query_begin + i));
             const int64_t key = keys.at(static_cast<size_t>(s.key_begin + j));
             EXPECT_TRUE(query >= 0 && key >= 0) << "a slice touches padding";

@@ -101,6 +101,31 @@ TEST(BaseBound, IsWithinAFactorOfTable2) {
   }
 }
 
+TEST(BaseBound, FirstIntervalsOfLongContextsAreThoseOfTheFormula) {
+  constexpr double kFine = 0.0005;
+  EXPECT_NEAR(first_feasible_base(128, 16000, kFine), 2.317e5, 120);
+  EXPECT_NEAR(first_feasible_base(128, 32768, kFine), 6.30e5, 500);
+  EXPECT_NEAR(first_feasible_base(128, 65536, kFine), 2.09e6, 1500);
+}
+
+TEST(BaseBound, PublishedBasesFailAtAFewDistancesOnly) {
+  struct Published {
+    int64_t length;  // in units of 1024
+    double base;
+    int64_t first;  // m with B(m) < 0; -1 for none
+    int64_t count;
+  };
+  for (const Published& p : {Published{1, 4.3e3, -1, 0}, Published{2, 1.6e4, -1, 0}, Published{4, 2.7e4, 4079, 2},
+                             Published{8, 8.4e4, -1, 0}, Published{16, 3.1e5, 12223, 10},
+                             Published{32, 6.4e5, 27685, 7}, Published{64, 2.1e6, -1, 0},
+                             Published{128, 7.8e6, 128915, 4}, Published{256, 3.6e7, 207455, 5},
+                             Published{512, 6.4e7, 511210, 1}, Published{1024, 5.1e8, 874868, 2}}) {
+    const auto f = default_frequencies(128, p.base);
+    EXPECT_EQ(first_negative_distance(f, p.length * 1024).value_or(-1), p.first) << p.length << "K";
+    EXPECT_EQ(count_negative_distances(f, p.length * 1024), p.count) << p.length << "K";
+  }
+}
+
 TEST(BaseBound, FitIsNearTheTable) {
   EXPECT_LT(fitted_base_bound(131072), 1.5 * 7.8e6);
   EXPECT_GT(fitted_base_bound(131072), 7.8e6 / 1.5);

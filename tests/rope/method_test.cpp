@@ -154,6 +154,25 @@ TEST(RotaryMethod, KeepsItsScheduleFromCallToCall) {
   EXPECT_EQ(dynamic.at(2048).frequencies, short_ones);
 }
 
+TEST(RotaryMethod, MakesItsScheduleAndTableOnceForManySteps) {
+  const auto backend = make_cpu_backend();
+  for (const RopeScaling& s : all_methods()) {
+    if (is_two_part(s.method)) continue;
+    const RotaryMethod method(head(s));
+    int tables = 0;
+    LastRotaryTable table([&, make = rotary_tables(*backend, method, 8192)](std::span<const int64_t> positions) {
+      ++tables;
+      return make(positions);
+    });
+    for (int step = 0; step < 10; ++step) table.at(sequence_positions(32, 2));
+    EXPECT_EQ(tables, 1) << name_of(s.method);
+    EXPECT_EQ(method.schedules_made(), 1) << name_of(s.method);
+    table.at(sequence_positions(33));
+    EXPECT_EQ(tables, 2) << name_of(s.method);
+    EXPECT_EQ(method.schedules_made(), 1) << name_of(s.method);  // the length is the same
+  }
+}
+
 TEST(LogScale, GrowsWithThePosition) {
   EXPECT_EQ(log_query_scale(LogScale::none, 99, 10), 1);
   EXPECT_DOUBLE_EQ(log_query_scale(LogScale::unclipped, 99, 10), 2);

@@ -78,5 +78,21 @@ TEST(ResonanceGap, OfASlowPairIsTheAngleThatTrainingNeverReached) {
   EXPECT_NEAR(resonance_gap(theta, 100, 301), 201 * theta, 1e-12);
 }
 
+TEST(ResonanceGap, IsTheFarthestOfAllFromTheNearestOfAll) {
+  for (const double theta : {1.0, 0.31, 0.0123, 2 * std::numbers::pi / 7}) {
+    double expected = 0;
+    for (int64_t m = 41; m < 517; ++m) {
+      double nearest = 10;
+      for (int64_t j = 0; j < 41; ++j) {
+        const double turned = std::remainder(static_cast<double>(m - j) * theta, 2 * std::numbers::pi);
+        nearest = std::min(nearest, std::abs(turned));
+      }
+      expected = std::max(expected, nearest);
+    }
+    EXPECT_NEAR(resonance_gap(theta, 41, 517), expected, 1e-12) << theta;
+  }
+  EXPECT_EQ(resonance_gap(1.0, 41, 41), 0);
+}
+
 }  // namespace
 }  // namespace ringbolt

@@ -19,22 +19,29 @@ TEST(AttentionSlice, CountsPairsAsBruteForceDoes) {
     for (int64_t keys = 0; keys <= 7; ++keys) {
       for (int64_t diagonal = -9; diagonal <= 9; ++diagonal) {
         for (Mask mask : {Mask::full, Mask::causal}) {
-          const AttentionSlice slice{3, 3 + queries, 5, 5 + keys, mask, diagonal};
-          int64_t pairs = 0;
-          for (int64_t i = 0; i < queries; ++i) {
-            const auto visible =
-                static_cast<int64_t>(reference::visible_keys({&slice, 1}, 3 + i).size());
-            ASSERT_EQ(slice.visible_keys(i), visible)
-                << queries << 'x' << keys << " d " << diagonal;
-            pairs += visible;
+          for (int64_t width = 0; width <= 12; width += 3) {  // 0: no left diagonal
+            AttentionSlice slice{3, 3 + queries, 5, 5 + keys, mask, diagonal};
+            if (width > 0) slice.left_diagonal = diagonal - width;
+            const std::vector<AttentionSlice> cut = without_left_diagonals({&slice, 1});
+            int64_t pairs = 0;
+            for (int64_t i = 0; i < queries; ++i) {
+              const auto visible = reference::visible_keys({&slice, 1}, 3 + i);
+              ASSERT_EQ(std::max<int64_t>(0, slice.end_visible(i) - slice.first_visible(i)), std::ssize(visible))
+                  << queries << 'x' << keys << " d " << diagonal << " width " << width;
+              auto by_parts = reference::visible_keys(cut, 3 + i);
+              std::sort(by_parts.begin(), by_parts.end());
+              ASSERT_EQ(by_parts, visible);
+              pairs += std::ssize(visible);
+            }
+            ASSERT_EQ(slice.pairs(), pairs) << queries << 'x' << keys << " diagonal " << diagonal << " width " << width;
+            ASSERT_EQ(attention_pairs(cut), pairs);
+            ++compared;
           }
-          ASSERT_EQ(slice.pairs(), pairs) << queries << 'x' << keys << " diagonal " << diagonal;
-          ++compared;
         }
       }
     }
   }
-  EXPECT_EQ(compared, 8 * 8 * 19 * 2);
+  EXPECT_EQ(compared, 8 * 8 * 19 * 2 * 5);
 }
 
 TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
@@ -43,6 +50,8 @@ TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
       {{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}},
       {{3, 20, 5, 30, Mask::causal, -4}, {20, 21, 0, 30, Mask::full, 0}},
       {{0, 1, 0, 1, Mask::causal, 0}},
+      {{0, 40, 0, 40, Mask::causal, 0, -9}},
+      {{5, 40, 0, 20, Mask::full, 0, -13}},
       {{0, 5, 0, 5, Mask::causal, -5}},
       {},
   };

@@ -23,7 +23,7 @@ class Pairs {
 
   void add(const AttentionSlice& s) {
     for (int64_t i = 0; i < s.queries(); ++i) {
-      for (int64_t j = 0; j < s.visible_keys(i); ++j) hit(s.query_begin + i, s.key_begin + j);
+      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j) hit(s.query_begin + i, s.key_begin + j);
     }
   }
   void add(const AttentionPiece& p) {
@@ -87,6 +87,7 @@ TEST(AttentionPieces, CoverRandomListsOnce) {
       const int64_t q = random(20), k = random(20);
       slices.push_back({q, q + random(21 - q), k, k + random(21 - k),
                         random(2) == 0 ? Mask::full : Mask::causal, random(30) - 15});
+      if (random(3) == 0) slices.back().left_diagonal = random(30) - 20;
     }
     expect_covered(slices, 20, 20);
   }

@@ -39,7 +39,9 @@ std::vector<int64_t> visible_keys(SliceList slices, int64_t i) {
     for (int64_t j = slice.key_begin; j < slice.key_end; ++j) {
       const bool masked = slice.mask == AttentionSlice::Mask::causal &&
                           j - slice.key_begin > i - slice.query_begin + slice.diagonal;
-      if (!masked) keys.push_back(j);
+      const bool too_far = slice.left_diagonal.has_value() &&
+                           j - slice.key_begin <= i - slice.query_begin + *slice.left_diagonal;
+      if (!masked && !too_far) keys.push_back(j);
     }
   }
   return keys;
