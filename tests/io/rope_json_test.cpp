@@ -101,6 +101,36 @@ TEST(RopeJson, LongRopeFindsItsOriginalLengthBesideTheObject) {
             std::string::npos);
 }
 
+TEST(RopeJson, TheOriginalLengthThatIsGivenCountsNotTheModels) {
+  // transformers 4 took max_position_embeddings for it, which files of extended models have raised.
+  for (const char* place :
+       {R"({"rope_scaling": {"rope_type": "yarn", "factor": 16, "original_max_position_embeddings": 4096}})",
+        R"({"original_max_position_embeddings": 4096, "rope_scaling": {"rope_type": "yarn", "factor": 16}})"}) {
+    EXPECT_EQ(read(place, 65536).rope_scaling.original_length, 4096) << place;
+    EXPECT_EQ(read(place, 65536).rope_original_length(), 4096) << place;
+  }
+  EXPECT_EQ(read(R"({"rope_scaling": {"type": "yarn", "factor": 16}})", 65536).rope_original_length(), 65536);
+}
+
+TEST(RopeJson, PartialRotationStandsBesideTheObjectOrInIt) {
+  EXPECT_EQ(read(R"({"partial_rotary_factor": 0.25, "rope_scaling": null})").rope_scaling.partial_rotary_factor, 0.25);
+  EXPECT_EQ(read(R"({"partial_rotary_factor": 0.25, "rope_scaling": {"type": "linear", "factor": 2}})")
+                .rope_scaling.partial_rotary_factor,
+            0.25);
+  EXPECT_EQ(read(R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}})")
+                .rope_scaling.partial_rotary_factor,
+            0.25);
+}
+
+TEST(RopeJson, AnAttentionFactorIsKeptAsGivenAndAbsentOtherwise) {
+  const auto factor = [](const std::string& more) {
+    return read(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4)" + more + "}}").rope_scaling.attention_factor;
+  };
+  EXPECT_EQ(factor(R"(, "attention_factor": 1.0)"), 1.0);
+  EXPECT_EQ(factor(R"(, "attention_factor": null)"), std::nullopt);
+  EXPECT_EQ(factor(""), std::nullopt);
+}
+
 TEST(RopeJson, DynamicRefersToTheModelsLength) {
   const RopeScaling s =
       read(R"({"rope_scaling": {"type": "dynamic", "factor": 2.0}})").rope_scaling;

@@ -50,6 +50,8 @@ TEST(NtkMixed, DividesTheLastPairByTheFactorAndTheFirstHardly) {
   const auto mixed = ntk_mixed_frequencies(128, 1e4, 12);
   EXPECT_NEAR(plain[63] / mixed[63], 12, 1e-9);
   EXPECT_LT(plain[0] / mixed[0], 1.12);
+  // Between: ln of the divisor is ln(12) ((i + 1) / 64)^0.75, a quarter of the way 2^-1.5 of it.
+  EXPECT_NEAR(std::log(plain[15] / mixed[15]), std::log(12.0) * std::pow(2.0, -1.5), 1e-12);
 }
 
 TEST(Llama3, MatchesTheReleasedSchedule) {
