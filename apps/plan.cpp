@@ -1,11 +1,15 @@
-// ringbolt plan: what a training run would need in memory, before any GPU is asked for it.
+// ringbolt plan: what a training run would need in memory, and how long its steps would take,
+// before any GPU is asked for it.
+#include <algorithm>
 #include <iostream>
 
 #include "apps/commands.h"
 #include "apps/common_options.h"
+#include "apps/plan_rates.h"
 #include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
+#include "core/bench/workloads.h"
 #include "io/table.h"
 #include "parallel/memory_account.h"
 
@@ -22,6 +26,8 @@ struct PlanOptions {
   ShardState sharding = ShardState::gradients;
   Device device = Device::cuda;
   double memory_gib = 0;
+  bool all_strategies = false;
+  RateOptions rates;
   OutputOptions out;
 
   void declare(OptionSet& options) {
@@ -46,9 +52,21 @@ struct PlanOptions {
                            "A GPU's libraries take memory of their own");
     options.add("memory", "GIB", memory_gib, "What a rank has: says what fits, and what would")
         .at_least(0);
+    rates.declare(options);
+    options.conflicts("measure", "ranks", "measured links are those of --local-ranks ranks");
+    options.flag("all-strategies", all_strategies,
+                 "Every way to divide the ranks, fastest first, not only the fastest that fits");
     out.declare(options);
     options.example("plan");
     options.example("plan --model llama2-13b --context-lengths 16K --ranks 8 --memory 139");
+    options.example(
+        "plan --ranks 1,8,64,1024 --memory 139 --matmul-rate 700 --attention-rate 600 "
+        "--attention-backward-rate 500 --copy-rate 4000 --node-link 400 --network-link 50",
+        "step times from a device's rates, and the fastest division of the ranks that fits");
+    options.example(
+        "plan --measure --local-ranks 2 --model 30m --dtype f32 "
+        "--context-lengths 4K --device cpu --all-strategies",
+        "the same for this machine's own rates");
   }
 };
 
@@ -81,16 +99,89 @@ Json to_json(const TrainingShape& c, const MemoryAccount& account) {
       .set("moment", account.moment);
 }
 
+std::string division(const MeshShape& mesh) {
+  return concat(mesh.data, " data x ", mesh.sequence(), " sequence");
+}
+
+Json to_json(const StepCandidate& s) {
+  const MeshShape& mesh = s.shape.mesh;
+  return Json::object()
+      .set("context_length", s.shape.context_length)
+      .set("ranks", static_cast<int64_t>(mesh.world()))
+      .set("data", mesh.data)
+      .set("sequence", mesh.sequence())
+      .set("outer", mesh.outer)
+      .set("inner", mesh.inner)
+      .set("head", mesh.head)
+      .set("attention", s.attention)
+      .set("seconds", Json::object()
+                          .set("total", s.time.total())
+                          .set("products", s.time.products)
+                          .set("attention", s.time.attention)
+                          .set("exposed", s.time.exposed)
+                          .set("rowwise", s.time.rowwise)
+                          .set("optimizer", s.time.optimizer)
+                          .set("reduction", s.time.reduction))
+      .set("tokens_per_second", s.tokens_per_second())
+      .set("memory_bytes", s.memory_bytes);
+}
+
+/// Step times, a row a length and number of ranks: the fastest that fits, or all.
+int plan_times(PlanOptions o) {
+  if (o.rates.measure) o.ranks = {o.rates.local_ranks};
+  std::optional<int64_t> available;
+  if (o.memory_gib > 0) available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
+  const int64_t most = *std::max_element(o.ranks.begin(), o.ranks.end());
+  const ModelConfig config = model_shape(o.model);
+  Table table({"context", "ranks", "division", "attention", "step s", "tokens/s", "a rank",
+               "model TFLOP/s", "exposed", "reduction", "memory", "fits"});
+  Json rows = Json::array();
+  DeviceRates rates{};
+  for (const int64_t length : o.lengths) {
+    rates = o.rates.measure ? o.rates.measured(config, o.dtype, length) : o.rates.stated(most);
+    for (const int64_t ranks : o.ranks) {
+      const auto candidates =
+          plan_steps(shape_of(o, length, ranks), static_cast<int>(ranks), rates, available);
+      for (const StepCandidate& s : candidates) {
+        const double per_rank = s.tokens_per_second() / static_cast<double>(ranks);
+        const double flops = training_flops(config, 1, length).causal / static_cast<double>(length);
+        const bool fits = !available || s.memory_bytes <= *available;
+        table.add_row({format_count(length), concat(ranks), division(s.shape.mesh), s.attention,
+                       fixed(s.time.total(), 3),
+                       format_count(static_cast<int64_t>(s.tokens_per_second())),
+                       format_count(static_cast<int64_t>(per_rank)),
+                       fixed(per_rank * flops / 1e12, per_rank * flops < 1e13 ? 3 : 0),
+                       fixed(100 * s.time.exposed / s.time.total(), 1) + "%",
+                       fixed(100 * s.time.reduction / s.time.total(), 1) + "%",
+                       format_bytes(s.memory_bytes), available ? (fits ? "yes" : "no") : "-"});
+        rows.push(to_json(s).set("fits", fits));
+        if (!o.all_strategies) break;
+      }
+    }
+  }
+  if (!json_is_output(o.out.json)) {
+    std::cout << o.model << ", " << format_grouped(config.parameter_count()) << " parameters, "
+              << name_of(o.dtype) << ", " << o.batch_size << " sequences a data rank and step\n"
+              << (o.rates.measure ? "measured here: " : "stated: ") << describe(rates) << "\n\n"
+              << table.str();
+  }
+  Json result = begin_result("plan");
+  result.set("model", o.model).set("rates", to_json(rates)).set("results", rows);
+  write_result(o.out.json, result);
+  return 0;
+}
+
 }  // namespace
 
 int run_plan(const Arguments& arguments) {
   PlanOptions o;
   OptionSet options("plan",
                     "Shows what training would need in memory on each rank, by kind, at the moment "
-                    "when most is live.");
+                    "when most is live; with the rates of a device, what a step would take.");
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
+  if (o.rates.wanted()) return plan_times(o);
   const auto available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
   std::vector<std::string> heads{"context", "ranks", "total"};
   for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind) {  // no cache in training

@@ -1,0 +1,96 @@
+// What ringbolt plan foresees, and that evaluate keeps to what it foresaw.
+#include <gtest/gtest.h>
+
+#include "io/json.h"
+#include "tests/apps/commands_fixture.h"
+
+namespace ringbolt::testing {
+namespace {
+
+const std::vector<std::string> kCluster{"plan",
+                                        "--model",
+                                        "tinyllama-1.1b",
+                                        "--context-lengths",
+                                        "16K,1M",
+                                        "--ranks",
+                                        "1,16",
+                                        "--memory",
+                                        "80",
+                                        "--matmul-rate",
+                                        "700",
+                                        "--attention-rate",
+                                        "600",
+                                        "--copy-rate",
+                                        "4000",
+                                        "--node-link",
+                                        "400",
+                                        "--network-link",
+                                        "50",
+                                        "--json",
+                                        "-"};
+
+TEST_F(Commands, PlanPredictsStepsOfRatesThatAreStated) {
+  Words words = kCluster;
+  words.insert(words.end(), {"--attention-backward-rate", "500"});
+  const Json rows = Json::parse(expect_success(words).out, "standard output").at("results");
+  ASSERT_EQ(rows.items().size(), 4U);
+  for (const Json& row : rows.items()) {
+    const Json& seconds = row.at("seconds");
+    double sum = 0;
+    for (const char* part :
+         {"products", "attention", "exposed", "rowwise", "optimizer", "reduction"})
+      sum += seconds.at(part).as_real();
+    EXPECT_NEAR(sum, seconds.at("total").as_real(), 1e-9 * sum);
+    EXPECT_EQ(row.at("data").as_integer() * row.at("sequence").as_integer(),
+              row.at("ranks").as_integer());
+    EXPECT_GT(row.at("tokens_per_second").as_real(), 0);
+  }
+  words.push_back("--all-strategies");
+  EXPECT_GT(Json::parse(expect_success(words).out, "standard output").at("results").items().size(),
+            20U);
+}
+
+TEST_F(Commands, PlanNamesTheRateThatIsMissing) {
+  const Outcome outcome = run(kCluster);
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("times need --attention-backward-rate ("), std::string::npos)
+      << outcome.err;
+}
+
+TEST_F(Commands, PlanMeasuresThisMachine) {
+  const Outcome outcome =
+      expect_success({"plan", "--measure", "--local-ranks", "2", "--model",
+                      "dim=64,layers=2,heads=4,ffn=128,vocab=259", "--context-lengths", "512",
+                      "--dtype", "f32", "--device", "cpu", "--json", "-"});
+  const Json result = Json::parse(outcome.out, "standard output");
+  EXPECT_GT(result.at("rates").at("matmul_flops").as_real(), 0);
+  EXPECT_EQ(result.at("results").at(size_t{0}).at("ranks").as_integer(), 2);
+}
+
+TEST_F(Commands, EvaluateTakesTheMemoryThatItForesaw) {
+  const std::string trained = trained_run();
+  const auto evaluate = [&](const Words& more) {
+    Words words{"evaluate", "--checkpoint", trained, "--tokens",   tokens(1), "--context-lengths",
+                "1K",       "--windows",    "1",     "--progress", "none",    "--json",
+                "-"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Json::parse(expect_success(words).out, "standard output");
+  };
+  const Json whole = evaluate({});
+  const Json pieces = evaluate({"--piece-tokens", "64"});
+  const auto loss = [](const Json& r) {
+    return r.at("lengths").at(size_t{0}).at("loss").as_real();
+  };
+  EXPECT_NEAR(loss(pieces), loss(whole), 1e-5);
+  for (const Json* result : {&whole, &pieces}) {
+    const Json& memory = result->at("memory");
+    const double peak = memory.at("peak_bytes").as_real();
+    EXPECT_NEAR(memory.at("account_bytes").as_real(), peak, 0.03 * peak);
+  }
+  EXPECT_LT(pieces.at("memory").at("peak_bytes").as_real(),
+            whole.at("memory").at("peak_bytes").as_real());
+  EXPECT_EQ(pieces.at("piece_tokens").as_integer(), 64);
+}
+
+}  // namespace
+}  // namespace ringbolt::testing
