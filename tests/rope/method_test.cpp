@@ -122,6 +122,22 @@ TEST(RotaryMethod, DynamicYarnIsYarnWithTheFactorThatTheLengthNeeds) {
   EXPECT_NEAR(fixed.attention_factor, 1.1386294, 5e-8);
 }
 
+TEST(RotaryMethod, LongRopeTakesItsLongFactorsFromTheFirstTokenBeyondTheOriginalLength) {
+  // By the length of the sequence, as newer releases do; older ones went by the model's configured length.
+  RopeScaling s{.method = RopeMethod::longrope, .factor = 4, .original_length = 2048};
+  s.short_factor.assign(64, 1.0);
+  s.long_factor.assign(64, 3.0);
+  const RotaryMethod method(head(s, 8192));
+  const auto plain = default_frequencies(128, 1e4);
+  EXPECT_EQ(method.at(2048).frequencies, plain);
+  const auto beyond = method.at(2049).frequencies;
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_DOUBLE_EQ(beyond[i], plain[i] / 3) << i;
+  EXPECT_EQ(method.at(10).frequencies, plain);
+  // The attention factor is of the extension, at every length.
+  EXPECT_EQ(method.at(10).attention_factor, method.at(8192).attention_factor);
+  EXPECT_GT(method.at(10).attention_factor, 1);
+}
+
 TEST(RotaryMethod, ComposesInTheOrderOfThePapers) {
   RopeScaling s{.method = RopeMethod::yarn, .factor = 4};
   s.partial_rotary_factor = 0.5;
