@@ -68,7 +68,7 @@ PassCost ring_pass(const MachineRates& rates, const MeshShape& mesh, const Atten
     cost.seconds = ring_seconds(ring, link_of_axis(rates, mesh.head, ring), step,
                                 work.operand_bytes, work.sum_bytes, OwnWork::halved);
   }
-  cost.exposed_seconds = cost.seconds - ring * step;
+  cost.exposed_seconds = std::max(0.0, cost.seconds - ring * step);  // not a rounding below 0
   return cost;
 }
 
