@@ -1,5 +1,5 @@
-// ringbolt plan: what a training run would need in memory, and how long its steps would take,
-// before any GPU is asked for it.
+// ringbolt plan: what training or evaluation would need in memory, and how long training steps
+// would take, before any GPU is asked for it.
 #include <algorithm>
 #include <iostream>
 
@@ -16,7 +16,10 @@
 namespace ringbolt {
 namespace {
 
+enum class Work { train, evaluate };
+
 struct PlanOptions {
+  Work work = Work::train;
   std::string model = "llama2-7b";
   std::vector<int64_t> lengths{4096, 16384, 131072, 1048576};
   std::vector<int64_t> ranks{1, 8, 64};
@@ -32,11 +35,14 @@ struct PlanOptions {
 
   void declare(OptionSet& options) {
     options.group("Run");
+    options.choice<Work>("for", work, {{"train", Work::train}, {"evaluate", Work::evaluate}},
+                         "Training steps, or a forward over one window, a layer at a time");
     options.add("model", "SHAPE", model, "As in ringbolt train");
     options.add("context-lengths", "LIST", lengths, "Tokens of a sequence").at_least(1);
     options.add("ranks", "LIST", ranks, "Ranks that share each sequence, and the training state")
         .at_least(1);
-    options.add("batch-size", "N", batch_size, "Sequences of a micro-batch").at_least(1);
+    options.add("batch-size", "N", batch_size, "Sequences of a micro-batch, or of a pass")
+        .at_least(1);
     options.choice<DType>("dtype", dtype, {{"f32", DType::f32}, {"bf16", DType::bf16}},
                           "Type of weights and activations");
     options.choice<Recompute>("recompute", recompute,
@@ -59,6 +65,8 @@ struct PlanOptions {
     out.declare(options);
     options.example("plan");
     options.example("plan --model llama2-13b --context-lengths 16K --ranks 8 --memory 139");
+    options.example("plan --for evaluate --context-lengths 1M --ranks 1,8 --memory 79",
+                    "whether a million tokens can be evaluated");
     options.example(
         "plan --ranks 1,8,64,1024 --memory 139 --matmul-rate 700 --attention-rate 600 "
         "--attention-backward-rate 500 --copy-rate 4000 --node-link 400 --network-link 50",
@@ -86,14 +94,46 @@ TrainingShape shape_of(const PlanOptions& o, int64_t length, int64_t ranks) {
   return c;
 }
 
-Json to_json(const TrainingShape& c, const MemoryAccount& account) {
+/// What a row of the table of memory shows.
+struct Need {
+  MemoryAccount account;
+  std::vector<std::string> ways;  ///< to fit, where it does not
+};
+
+Need training_need(const TrainingShape& c, int64_t available) {
+  Need need{training_memory(c), {}};
+  if (available > 0 && need.account.total() > available) need.ways = ways_to_fit(c, available);
+  return need;
+}
+
+/// In the pieces that evaluate would take; it asks for smaller ones where the usual do not fit.
+Need evaluation_need(const PlanOptions& o, int64_t length, int64_t ranks, int64_t available) {
+  EvaluationShape c{.model = model_shape(o.model),
+                    .dtype = o.dtype,
+                    .context_length = length,
+                    .windows = o.batch_size,
+                    .mesh = {.inner = static_cast<int>(ranks)},
+                    .gpu = o.device == Device::cuda};
+  Need need;
+  if (available > 0) {
+    try {
+      c.piece_tokens = piece_tokens_that_fit(c, available);
+    } catch (const UsageError& error) {
+      need.ways = {error.what()};
+    }
+  }
+  need.account = evaluation_memory(c);
+  return need;
+}
+
+Json to_json(int64_t length, int64_t ranks, const MemoryAccount& account) {
   Json bytes = Json::object();
   for (size_t kind = 0; kind < kMemoryKinds; ++kind) {
     bytes.set(name_of(static_cast<MemoryKind>(kind)), account.bytes[kind]);
   }
   return Json::object()
-      .set("context_length", c.context_length)
-      .set("ranks", static_cast<int64_t>(c.mesh.world()))
+      .set("context_length", length)
+      .set("ranks", ranks)
       .set("bytes", bytes)
       .set("total_bytes", account.total())
       .set("moment", account.moment);
@@ -176,12 +216,19 @@ int plan_times(PlanOptions o) {
 int run_plan(const Arguments& arguments) {
   PlanOptions o;
   OptionSet options("plan",
-                    "Shows what training would need in memory on each rank, by kind, at the moment "
-                    "when most is live; with the rates of a device, what a step would take.");
+                    "Shows what training or evaluation would need in memory on each rank, by kind, "
+                    "at the moment when most is live; with the rates of a device, what a training "
+                    "step would take.");
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
-  if (o.rates.wanted()) return plan_times(o);
+  if (o.rates.wanted()) {
+    if (o.work == Work::evaluate) {
+      throw UsageError(message("--for evaluate has no step times", "rates predict training steps",
+                               "Leave the rates out for memory, or take --for train."));
+    }
+    return plan_times(o);
+  }
   const auto available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
   std::vector<std::string> heads{"context", "ranks", "total"};
   for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind) {  // no cache in training
@@ -193,8 +240,10 @@ int run_plan(const Arguments& arguments) {
   std::string advice;
   for (const int64_t length : o.lengths) {
     for (const int64_t ranks : o.ranks) {
-      const TrainingShape c = shape_of(o, length, ranks);
-      const MemoryAccount account = training_memory(c);
+      const Need need = o.work == Work::evaluate
+                            ? evaluation_need(o, length, ranks, available)
+                            : training_need(shape_of(o, length, ranks), available);
+      const MemoryAccount& account = need.account;
       std::vector<std::string> row{format_count(length), concat(ranks),
                                    format_bytes(account.total())};
       for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind)
@@ -202,11 +251,10 @@ int run_plan(const Arguments& arguments) {
       const bool fits = account.total() <= available;
       if (available > 0) row.push_back(fits ? "yes" : "no");
       table.add_row(row);
-      Json entry = to_json(c, account);
+      Json entry = to_json(length, ranks, account);
       if (available > 0) entry.set("fits", fits);
       rows.push(entry);
-      if (available == 0 || fits) continue;
-      for (const std::string& way : ways_to_fit(c, available)) {
+      for (const std::string& way : need.ways) {
         advice += concat(format_count(length), " tokens on ", ranks,
                          ranks == 1 ? " rank" : " ranks", ": ", way, "\n");
       }

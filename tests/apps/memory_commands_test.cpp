@@ -57,6 +57,35 @@ TEST_F(Commands, PlanNamesTheRateThatIsMissing) {
       << outcome.err;
 }
 
+// A million tokens of a 7B model: 13.5 GB of weights and one layer's streams, 2 bytes x (hidden
+// 4096
+// + queries, keys, values and output 4 x 4096) a token, on one GPU of 80 GB; training needs far
+// more.
+TEST_F(Commands, PlanForEvaluateIsALayerAtATime) {
+  const auto plan = [&](const Words& more) {
+    Words words{"plan", "--model", "llama2-7b", "--context-lengths", "1M", "--memory",
+                "72",   "--json",  "-"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Json::parse(expect_success(words).out, "standard output").at("results");
+  };
+  const Json rows = plan({"--for", "evaluate", "--ranks", "1,8"});
+  ASSERT_EQ(rows.items().size(), 2U);
+  const double one = rows.at(size_t{0}).at("total_bytes").as_real();
+  EXPECT_GT(one, 13.4e9 + 1048576.0 * 2 * 5 * 4096);
+  EXPECT_LT(one, 72 * 1073741824.0);
+  EXPECT_LT(rows.at(size_t{1}).at("total_bytes").as_real(), one / 2);
+  const Json training = plan({"--ranks", "1"});
+  EXPECT_GT(training.at(size_t{0}).at("total_bytes").as_real(), 5 * one);
+  EXPECT_FALSE(training.at(size_t{0}).at("fits").as_bool());
+}
+
+TEST_F(Commands, PlanForEvaluateRefusesRates) {
+  const Outcome outcome = run({"plan", "--for", "evaluate", "--matmul-rate", "700"});
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("--for evaluate has no step times ("), std::string::npos)
+      << outcome.err;
+}
+
 TEST_F(Commands, PlanMeasuresThisMachine) {
   const Outcome outcome =
       expect_success({"plan", "--measure", "--local-ranks", "2", "--model",
