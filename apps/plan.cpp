@@ -211,6 +211,18 @@ int plan_times(PlanOptions o) {
   return 0;
 }
 
+/// Throws: UsageError naming what was given that only training has.
+void check_evaluation(const PlanOptions& o, const OptionSet& options) {
+  for (const char* name : {"recompute", "shard", "all-strategies"}) {
+    if (!options.is_given(name)) continue;
+    throw UsageError(message(concat("--", name, " says nothing of --for evaluate"),
+                             "it is a choice of training", "Leave it out."));
+  }
+  if (!o.rates.wanted()) return;
+  throw UsageError(message("--for evaluate has no step times", "rates predict training steps",
+                           "Leave the rates out for memory, or take --for train."));
+}
+
 }  // namespace
 
 int run_plan(const Arguments& arguments) {
@@ -222,13 +234,8 @@ int run_plan(const Arguments& arguments) {
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
 
-  if (o.rates.wanted()) {
-    if (o.work == Work::evaluate) {
-      throw UsageError(message("--for evaluate has no step times", "rates predict training steps",
-                               "Leave the rates out for memory, or take --for train."));
-    }
-    return plan_times(o);
-  }
+  if (o.work == Work::evaluate) check_evaluation(o, options);
+  if (o.rates.wanted()) return plan_times(o);
   const auto available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
   std::vector<std::string> heads{"context", "ranks", "total"};
   for (size_t kind = 0; kind + 1 < kMemoryKinds; ++kind) {  // no cache in training

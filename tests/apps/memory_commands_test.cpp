@@ -86,6 +86,17 @@ TEST_F(Commands, PlanForEvaluateRefusesRates) {
       << outcome.err;
 }
 
+TEST_F(Commands, PlanForEvaluateRefusesChoicesOfTraining) {
+  for (const Words& more : {Words{"--recompute", "block"}, Words{"--shard", "optimizer"}}) {
+    Words words{"plan", "--for", "evaluate"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = run(words);
+    EXPECT_NE(outcome.status, 0);
+    EXPECT_NE(outcome.err.find(more[0] + " says nothing of --for evaluate ("), std::string::npos)
+        << outcome.err;
+  }
+}
+
 TEST_F(Commands, PlanMeasuresThisMachine) {
   const Outcome outcome =
       expect_success({"plan", "--measure", "--local-ranks", "2", "--model",
