@@ -235,6 +235,10 @@ int run_plan(const Arguments& arguments) {
   if (!options.parse(arguments, std::cout)) return 0;
 
   if (o.work == Work::evaluate) check_evaluation(o, options);
+  if (o.all_strategies && !o.rates.wanted()) {
+    throw UsageError(message("--all-strategies needs rates", "strategies differ in time",
+                             "Add --measure, or --matmul-rate and the others (see --help)."));
+  }
   if (o.rates.wanted()) return plan_times(o);
   const auto available = static_cast<int64_t>(o.memory_gib * 1073741824.0);
   std::vector<std::string> heads{"context", "ranks", "total"};

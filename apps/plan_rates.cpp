@@ -1,49 +1,62 @@
 #include "apps/plan_rates.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <span>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/bench/rowwise.h"
 #include "core/bench/workloads.h"
+#include "core/model/head.h"
+#include "core/model/pieces.h"
 #include "io/table.h"
 #include "parallel/measure_rates.h"
 
 namespace ringbolt {
 namespace {
 
-/// Of a feed-forward's first product: forward, input gradient and weight gradient as training mixes
-/// them.
-double matmul_rate(Backend& backend, const ModelConfig& model, DType dtype) {
-  constexpr int64_t kTokens = 2048;
-  const int64_t e = model.hidden_size;
-  const int64_t f = 2 * model.intermediate_size;
+constexpr double kSeconds = 0.1;  // of each measurement
+
+/// FLOP/s of a matrix (out, in) at work: forward, input gradient and weight gradient over `tokens`.
+double product_rate(Backend& backend, int64_t tokens, int64_t out, int64_t in, DType dtype) {
   const std::array<MatmulCase, 3> cases{
-      {{"forward", kTokens, f, e, Transpose::no, Transpose::yes},
-       {"input gradient", kTokens, e, f, Transpose::no, Transpose::no},
-       {"weight gradient", f, e, kTokens, Transpose::yes, Transpose::no}}};
+      {{"forward", tokens, out, in, Transpose::no, Transpose::yes},
+       {"input gradient", tokens, in, out, Transpose::no, Transpose::no},
+       {"weight gradient", out, in, tokens, Transpose::yes, Transpose::no}}};
   double flops = 0;
   double seconds = 0;
   for (const MatmulCase& shape : cases) {
-    const BenchResult result = bench_matmul(backend, shape, dtype, 0.2, [](DType) { return 1.0; });
+    const BenchResult result =
+        bench_matmul(backend, shape, dtype, kSeconds, [](DType) { return 1.0; });
     flops += result.flops;
     seconds += result.timing.median_seconds;
   }
   return flops / seconds;
 }
 
-double copy_rate(Backend& backend) {
-  constexpr int64_t kElements = int64_t{1} << 25;  // 128 MiB: beyond any cache
-  const Tensor from = backend.allocate(DType::f32, {kElements});
-  Tensor to = backend.allocate(DType::f32, {kElements});
-  const Timing timing = time_repeatedly(
-      [&] {
-        backend.convert(from, to);
-        backend.synchronize();
-      },
-      0.2);
-  return 8.0 * static_cast<double>(kElements) / timing.median_seconds;
+/// Of a model's feed-forward, attention's projections and head, as it mixes them, with the rows
+/// that pass them at a time.
+double matmul_rate(Backend& backend, const ModelConfig& m, DType dtype, int64_t tokens) {
+  struct Matrix {
+    int64_t out, in, rows, count;
+  };
+  const int64_t rows = std::min(tokens, kPieceTokens);
+  const int64_t chunk = std::min(tokens, head_chunk_tokens(m.vocab_size));
+  const int64_t e = m.hidden_size;
+  double flops = 0;
+  double seconds = 0;
+  for (const Matrix& x : {Matrix{2 * m.intermediate_size, e, rows, m.num_hidden_layers},
+                          Matrix{e, m.intermediate_size, rows, m.num_hidden_layers},
+                          Matrix{m.query_width(), e, rows, 2 * m.num_hidden_layers},
+                          Matrix{2 * m.key_value_width(), e, rows, m.num_hidden_layers},
+                          Matrix{m.vocab_size, e, chunk, 1}}) {
+    const double work = static_cast<double>(x.out * x.in * x.count);
+    flops += work;
+    seconds += work / product_rate(backend, x.rows, x.out, x.in, dtype);
+  }
+  return flops / seconds;
 }
 
 }  // namespace
@@ -70,6 +83,10 @@ void RateOptions::declare(OptionSet& options) {
                            "node-link", "network-link"})
     options.conflicts("measure", rate, "rates are measured or stated");
   options.add("ranks-per-node", "N", ranks_per_node, "Ranks of a node").at_least(1);
+  for (const char* name : {"local-ranks", "threads"})
+    options.needs(name, "measure", "ranks of this machine work for measurements only");
+  for (const char* name : {"node-latency", "network-latency", "launch-time", "ranks-per-node"})
+    options.needs(name, "matmul-rate", "times are predicted from all rates together");
 }
 
 bool RateOptions::wanted() const {
@@ -115,7 +132,11 @@ DeviceRates RateOptions::measured(const ModelConfig& model, DType dtype,
                            .ranks = world.size()};
     DeviceRates mine{};
     mine.attention = measure_rates(*backend, world, job);
-    std::array<double, 2> means{matmul_rate(*backend, model, dtype), copy_rate(*backend)};
+    const int64_t tokens = std::max<int64_t>(1, context_length / world.size());
+    const RowwiseCase rows{std::min(tokens, kPieceTokens), model.hidden_size,
+                           model.intermediate_size, model.num_attention_heads, model.vocab_size};
+    std::array<double, 2> means{matmul_rate(*backend, model, dtype, tokens),
+                                rowwise_rate(*backend, rows, dtype)};
     world.all_reduce(std::span<double>(means));
     mine.matmul_flops = means[0] / world.size();
     mine.copy_bytes_per_second = means[1] / world.size();
@@ -146,7 +167,7 @@ std::string describe(const DeviceRates& rates) {
   const auto tera = [](double rate) { return fixed(rate / 1e12, rate < 1e13 ? 3 : 0); };
   return concat("products ", tera(rates.matmul_flops), ", attention ",
                 tera(rates.attention.forward_flops), " forward and ",
-                tera(rates.attention.backward_flops), " backward TFLOP/s, copy ",
+                tera(rates.attention.backward_flops), " backward TFLOP/s, memory ",
                 fixed(rates.copy_bytes_per_second / 1e9, 1), " GB/s");
 }
 

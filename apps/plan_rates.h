@@ -31,7 +31,8 @@ struct RateOptions {
   bool wanted() const;
   /// As stated. Throws: UsageError naming what is missing for up to `ranks` ranks.
   DeviceRates stated(int64_t ranks) const;
-  /// Of this machine while `local_ranks` ranks work, for a model and a context length; about 2 s.
+  /// Of this machine while `local_ranks` ranks work, for a model and a context length; some
+  /// seconds. In place of a copy's rate it has that of the row-wise operations themselves.
   DeviceRates measured(const ModelConfig& model, DType dtype, int64_t context_length) const;
 };
 

@@ -18,7 +18,7 @@ namespace ringbolt {
 
 struct DeviceRates {
   double matmul_flops;           ///< flop/s of large matrix products in the model's type
-  double copy_bytes_per_second;  ///< read and written, together
+  double copy_bytes_per_second;  ///< that row-wise operations read and write; a copy's at most
   MachineRates attention;        ///< and the links
 };
 

@@ -142,32 +142,24 @@ std::vector<Workload> training_workloads(Backend& b, const RowwiseCase& s, DType
   };
 }
 
-}  // namespace
+/// Of one call, timed in groups of `calls`.
+Timing time_calls(Backend& backend, const std::function<void()>& run, double seconds, int calls) {
+  Timing t = time_repeatedly(
+      [&] {
+        for (int i = 0; i < calls; ++i) run();
+        backend.synchronize();
+      },
+      seconds);
+  for (double* value : {&t.median_seconds, &t.min_seconds, &t.max_seconds}) *value /= calls;
+  return t;
+}
 
-std::vector<RowwiseResult> bench_rowwise(Backend& backend, const RowwiseCase& shape, DType dtype,
-                                         double seconds) {
-  const auto time = [&](const std::function<void()>& run) {
-    Timing t = time_repeatedly(
-        [&] {
-          for (int i = 0; i < kCalls; ++i) run();
-          backend.synchronize();
-        },
-        seconds);
-    for (double* value : {&t.median_seconds, &t.min_seconds, &t.max_seconds}) *value /= kCalls;
-    return t;
-  };
-  // Far larger than any cache.
-  const int64_t copied = int64_t{1} << 26;
-  const Tensor from = backend.allocate(DType::f32, {copied});
-  Tensor to = backend.allocate(DType::f32, {copied});
-  const auto copy_rate = [&] {
-    return 8.0 * static_cast<double>(copied) /
-           time([&] { backend.convert(from, to); }).median_seconds;
-  };
-  const double before = copy_rate();
+std::vector<RowwiseResult> time_all(Backend& backend, const RowwiseCase& shape, DType dtype,
+                                    double seconds, int calls) {
   std::vector<RowwiseResult> results;
   const auto run_all = [&](const std::vector<Workload>& workloads) {
-    for (const Workload& w : workloads) results.push_back({w.name, dtype, time(w.run), w.bytes, 0});
+    for (const Workload& w : workloads)
+      results.push_back({w.name, dtype, time_calls(backend, w.run, seconds, calls), w.bytes, 0});
   };
   {
     Operands operands(backend, shape, dtype);
@@ -177,9 +169,37 @@ std::vector<RowwiseResult> bench_rowwise(Backend& backend, const RowwiseCase& sh
     TrainingOperands operands(backend, shape, dtype);
     run_all(training_workloads(backend, shape, dtype, operands));
   }
+  return results;
+}
+
+}  // namespace
+
+std::vector<RowwiseResult> bench_rowwise(Backend& backend, const RowwiseCase& shape, DType dtype,
+                                         double seconds) {
+  // Far larger than any cache.
+  const int64_t copied = int64_t{1} << 26;
+  const Tensor from = backend.allocate(DType::f32, {copied});
+  Tensor to = backend.allocate(DType::f32, {copied});
+  const auto copy_rate = [&] {
+    const auto copy = [&] { backend.convert(from, to); };
+    return 8.0 * static_cast<double>(copied) /
+           time_calls(backend, copy, seconds, kCalls).median_seconds;
+  };
+  const double before = copy_rate();
+  std::vector<RowwiseResult> results = time_all(backend, shape, dtype, seconds, kCalls);
   const double rate = std::max(before, copy_rate());
   for (RowwiseResult& r : results) r.copy_bytes_per_second = rate;
   return results;
+}
+
+double rowwise_rate(Backend& backend, const RowwiseCase& shape, DType dtype) {
+  double bytes = 0;
+  double seconds = 0;
+  for (const RowwiseResult& r : time_all(backend, shape, dtype, 0, 1)) {
+    bytes += r.bytes;
+    seconds += r.timing.median_seconds;
+  }
+  return bytes / seconds;
 }
 
 }  // namespace ringbolt

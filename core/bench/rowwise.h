@@ -34,4 +34,8 @@ struct RowwiseResult {
 std::vector<RowwiseResult> bench_rowwise(Backend& backend, const RowwiseCase& shape, DType dtype,
                                          double seconds);
 
+/// Bytes per second of all of them, one after another: a figure to predict with, from three calls
+/// of each.
+double rowwise_rate(Backend& backend, const RowwiseCase& shape, DType dtype);
+
 }  // namespace ringbolt

@@ -243,17 +243,18 @@ RINGBOLT_SIMD void store_tile(const Sums& sums, const TileOfC<C>& c) {
   }
 }
 
+/// Sums as rows of f32.
+using PartOfTile = float[kTileRows][kPanelColumns];
+
 /// The same for a tile that C has only a part of.
 template <class C>
-void store_part(const Sums& sums, const TileOfC<C>& c, int64_t rows, int64_t columns) {
+void store_part(const PartOfTile& sums, const TileOfC<C>& c, int64_t rows, int64_t columns) {
   for (int64_t r = 0; r < rows; ++r) {
-    float row[kPanelColumns];
-    for (int v = 0; v < kTileVectors; ++v) store(row + v * kLanes, sums.of[r][v]);
     C* to = c.first + r * c.stride;
     for (int64_t i = 0; i < columns; ++i) {
       const float before = c.accumulate ? to_float(to[i]) : 0.0F;
       const float bias = c.bias != nullptr ? c.bias[i] : 0.0F;
-      to[i] = from_float<C>(row[i] + before + bias);
+      to[i] = from_float<C>(sums[r][i] + before + bias);
     }
   }
 }
@@ -292,7 +293,15 @@ void multiply(const ProductBlock& block) {
       if (rows == kTileRows && columns == kPanelColumns) {
         store_tile(sums, c);
       } else {
-        store_part(sums, c, rows, columns);
+        // (`sums` itself stays in registers: the address sanitizer's stack, which does not align
+        // vectors, would get it.)
+        PartOfTile part;
+#pragma GCC unroll 6
+        for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 4
+          for (int v = 0; v < kTileVectors; ++v) store(part[r] + v * kLanes, sums.of[r][v]);
+        }
+        store_part(part, c, rows, columns);
       }
     }
   }

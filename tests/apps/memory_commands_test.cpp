@@ -97,6 +97,17 @@ TEST_F(Commands, PlanForEvaluateRefusesChoicesOfTraining) {
   }
 }
 
+TEST_F(Commands, PlanRefusesWhatWouldDoNothing) {
+  const auto refused = [](const Words& words, const std::string& why) {
+    const Outcome outcome = run(words);
+    EXPECT_NE(outcome.status, 0);
+    EXPECT_NE(outcome.err.find(why), std::string::npos) << outcome.err;
+  };
+  refused({"plan", "--all-strategies"}, "--all-strategies needs rates (");
+  refused({"plan", "--network-latency", "3"}, "--network-latency");
+  refused({"plan", "--threads", "2"}, "--threads");
+}
+
 TEST_F(Commands, PlanMeasuresThisMachine) {
   const Outcome outcome =
       expect_success({"plan", "--measure", "--local-ranks", "2", "--model",

@@ -38,8 +38,9 @@ std::vector<int64_t> documents_of_stream() {
   return offsets;
 }
 
-Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store,
-              Placement& placement) {
+/// `piece_tokens` is for the evaluation behind the last step.
+Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store, Placement& placement,
+              int64_t piece_tokens) {
   initialise(backend, store, 3);
   Transformer model(backend, store);
   TrainingRecipe recipe;
@@ -74,7 +75,8 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store,
   protocol.context_length = 2 * c.context_length + 1;
   protocol.windows = 5;
   protocol.tokens_per_pass = 300;
-  result.evaluated = evaluate_context(model, placement, protocol, kStream, read, rotary);
+  Transformer in_pieces(backend, store, piece_tokens);
+  result.evaluated = evaluate_context(in_pieces, placement, protocol, kStream, read, rotary);
   for (const ParameterGroup& group : parameter_groups(c.config)) {
     for (const ParameterSpec& spec : group.tensors) {
       result.masters[spec.name].resize(static_cast<size_t>(spec.shape.elements()));
@@ -116,7 +118,7 @@ Trained train_alone(const TrainingCase& c) {
   const auto backend = make_cpu_backend(1);
   ResidentParameters store(*backend, c.config, c.dtype, StorePurpose::training);
   WholePlacement placement(*backend);
-  return train(c, *backend, store, placement);
+  return train(c, *backend, store, placement, kPieceTokens);
 }
 
 Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked) {
@@ -124,7 +126,7 @@ Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedC
   Mesh mesh(world, ranked.mesh);
   ShardedParameters store(*backend, world, c.config, c.dtype, ranked.state);
   MeshPlacement placement(*backend, mesh, ranked.layout, ranked.choice);
-  Trained result = train(c, *backend, store, placement);
+  Trained result = train(c, *backend, store, placement, 7);
   for (auto& [name, values] : result.masters)
     world.all_reduce(std::span(values));  // others have zeros
   world.all_reduce(std::span(&result.elements, 1));
