@@ -2,8 +2,7 @@
 // by oneDNN, to which this is the only door.
 //
 // Creating a oneDNN primitive costs up to milliseconds, so each (shape, type, layout) is created
-// once and kept. Of large products oneDNN reaches 70 to 87 % of the machine's peak where operands
-// have to be copied first, ours 88 to 95 %.
+// once and kept.
 #pragma once
 
 #include <memory>

@@ -42,8 +42,7 @@ struct Product {
   std::optional<ConstView> bias;
 };
 
-/// Whether packing pays: measured, from these sizes on it is not slower than the library, and below
-/// them it can be.
+/// Whether packing pays: of fewer rows than this asks for, the library was measured to be faster.
 bool is_large(const Product& product);
 
 /// Requires: is_large(product). `kernels` are those of a's and b's type; `allocator` lends the
