@@ -214,14 +214,13 @@ void merge_attention(cudaStream_t stream, const AttentionPiece& piece,
         constexpr int kWidth = decltype(width)::value;
         with_lanes<kWidth>(d, [&](auto lanes) {
           constexpr int kLanes = decltype(lanes)::value;
-          merge_kernel<kWidth, kLanes, Part, Out>
-              <<<blocks_of_items<kLanes>(map.batch * map.count * heads), kThreads, 0, stream>>>(
-                  map, heads, static_cast<int>(d), from, rows_of<Out>(out), rows_of<float>(lse));
+          launch(merge_kernel<kWidth, kLanes, Part, Out>,
+                 {blocks_of_items<kLanes>(map.batch * map.count * heads), kThreads, stream}, map,
+                 heads, static_cast<int>(d), from, rows_of<Out>(out), rows_of<float>(lse));
         });
       });
     });
   });
-  check_launch("merge_attention");
 }
 
 void merge_attention(cudaStream_t stream, ConstView other_out, ConstView other_lse, View out,
@@ -236,18 +235,16 @@ void merge_attention(cudaStream_t stream, ConstView other_out, ConstView other_l
 void store_stats(cudaStream_t stream, const AttentionPiece& piece, const float* stats, View lse) {
   const RowMap map = query_map(piece);
   const RowGrid grid = row_grid(map.batch * map.count, lse.dim(1));
-  store_stats_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(map, lse.dim(1), stats,
-                                                                       rows_of<float>(lse));
-  check_launch("store_stats");
+  launch(store_stats_kernel, {blocks_of(grid), threads_of(grid), stream}, map, lse.dim(1), stats,
+         rows_of<float>(lse));
 }
 
 void load_stats(cudaStream_t stream, const AttentionPiece& piece, ConstView lse, int64_t rows,
                 float* stats) {
   const RowMap map = query_map(piece);
   const RowGrid grid = row_grid(map.batch * rows, lse.dim(1));
-  load_stats_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(map, lse.dim(1), rows,
-                                                                      rows_of<float>(lse), stats);
-  check_launch("load_stats");
+  launch(load_stats_kernel, {blocks_of(grid), threads_of(grid), stream}, map, lse.dim(1), rows,
+         rows_of<float>(lse), stats);
 }
 
 void output_of_delta(cudaStream_t stream, const AttentionPiece& piece, ConstView dout,
@@ -255,18 +252,17 @@ void output_of_delta(cudaStream_t stream, const AttentionPiece& piece, ConstView
   const RowMap map = query_map(piece);
   const int64_t heads = dout.dim(1);
   const int64_t d = dout.dim(2);
-  with_width<bf16>(
-      fits_vectors({operand(dout), operand(to)}, d, kFullWidth<bf16>), [&](auto width) {
-        constexpr int kWidth = decltype(width)::value;
-        with_lanes<kWidth>(d, [&](auto lanes) {
-          constexpr int kLanes = decltype(lanes)::value;
-          output_of_delta_kernel<kWidth, kLanes>
-              <<<blocks_of_items<kLanes>(map.batch * rows * heads), kThreads, 0, stream>>>(
-                  map, heads, static_cast<int>(d), rows, rows_of<bf16>(dout), rows_of<float>(delta),
-                  to.data<bf16>());
-        });
-      });
-  check_launch("output_of_delta");
+  with_width<bf16>(fits_vectors({operand(dout), operand(to)}, d, kFullWidth<bf16>),
+                   [&](auto width) {
+                     constexpr int kWidth = decltype(width)::value;
+                     with_lanes<kWidth>(d, [&](auto lanes) {
+                       constexpr int kLanes = decltype(lanes)::value;
+                       launch(output_of_delta_kernel<kWidth, kLanes>,
+                              {blocks_of_items<kLanes>(map.batch * rows * heads), kThreads, stream},
+                              map, heads, static_cast<int>(d), rows, rows_of<bf16>(dout),
+                              rows_of<float>(delta), to.data<bf16>());
+                     });
+                   });
 }
 
 void pack_rows(cudaStream_t stream, ConstView x, int64_t begin, int64_t count, int64_t step,
@@ -277,11 +273,10 @@ void pack_rows(cudaStream_t stream, ConstView x, int64_t begin, int64_t count, i
     with_width<A>(fits_vectors({operand(x), operand(to)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(batch * rows, n / kWidth);
-      pack_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          map, rows, n, rows_of<A>(x), to.data<A>());
+      launch(pack_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream}, map, rows, n,
+             rows_of<A>(x), to.data<A>());
     });
   });
-  check_launch("pack_rows");
 }
 
 void add_rows(cudaStream_t stream, ConstView from, int64_t begin, int64_t count, int64_t step,
@@ -292,18 +287,16 @@ void add_rows(cudaStream_t stream, ConstView from, int64_t begin, int64_t count,
     with_width<A>(fits_vectors({operand(from), operand(sum)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(batch * count, n / kWidth);
-      add_rows_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          map, rows, n, from.data<A>(), rows_of<float>(sum));
+      launch(add_rows_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream}, map, rows, n,
+             from.data<A>(), rows_of<float>(sum));
     });
   });
-  check_launch("add_rows");
 }
 
 void fill_lengths(cudaStream_t stream, const AttentionPiece& piece, int32_t* lengths) {
   const RowGrid grid = row_grid(1, 2 * piece.batch);
-  lengths_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-      piece.batch, static_cast<int32_t>(piece.queries), static_cast<int32_t>(piece.keys), lengths);
-  check_launch("fill_lengths");
+  launch(lengths_kernel, {blocks_of(grid), threads_of(grid), stream}, piece.batch,
+         static_cast<int32_t>(piece.queries), static_cast<int32_t>(piece.keys), lengths);
 }
 
 }  // namespace ringbolt::cuda

@@ -4,6 +4,7 @@
 
 #include "core/cuda/attention_kernels.h"
 #include "core/cuda/device.cuh"
+#include "core/cuda/dynamic_shared.cuh"
 
 namespace ringbolt::cuda {
 namespace {
@@ -114,7 +115,7 @@ struct ForwardTarget {
 /// Grid: (blocks of kRows queries, H, batch * chunks).
 template <int kPerLane, class A, class Out>
 __global__ void __launch_bounds__(kBlock) forward_kernel(Problem<A> p, ForwardTarget<Out> to) {
-  extern __shared__ float shared[];
+  float* shared = dynamic_shared<float>();
   const int n = p.head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32);
   float* row_q = shared + static_cast<int>(threadIdx.x / 32) * n;
@@ -178,7 +179,7 @@ struct BackwardProblem {
 /// queries, H, batch).
 template <int kPerLane, class A>
 __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
-  extern __shared__ float shared[];
+  float* shared = dynamic_shared<float>();
   const Problem<A>& p = b.forward;
   const int n = p.head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
 /// of kRows keys, K, batch).
 template <int kPerLane, class A>
 __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
-  extern __shared__ float shared[];
+  float* shared = dynamic_shared<float>();
   const Problem<A>& p = b.forward;
   const int n = p.head_dim;
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -311,9 +312,9 @@ dim3 grid_of(int64_t rows, int64_t heads, int64_t z) {
               static_cast<unsigned>(z));
 }
 
-/// Calls launch(piece) for parts of the batch that a grid can hold.
-template <class Launch>
-void by_batches(AttentionPiece piece, int64_t z_of_one, const Launch& launch) {
+/// Calls body(part) for parts of the batch that a grid can hold.
+template <class Body>
+void by_batches(AttentionPiece piece, int64_t z_of_one, const Body& body) {
   const int64_t most = kMostGridY / z_of_one;
   const int64_t all = piece.batch;
   for (int64_t done = 0; done < all; done += most) {
@@ -321,7 +322,7 @@ void by_batches(AttentionPiece piece, int64_t z_of_one, const Launch& launch) {
     part.batch = all - done < most ? all - done : most;
     part.query_begin += done * piece.query_step;
     part.key_begin += done * piece.key_step;
-    launch(part);
+    body(part);
   }
 }
 
@@ -334,15 +335,15 @@ void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece,
     with_activation(in.q.dtype(), [&]<class A>(A) {
       with_activation(out.dtype(), [&]<class Out>(Out) {
         with_lane_elements(d, [&](auto lanes) {
-          forward_kernel<decltype(lanes)::value, A, Out>
-              <<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, shared_bytes(kRows, d),
-                 stream>>>(problem_of<A>(part, in),
-                           ForwardTarget<Out>{rows_of<Out>(out), rows_of<float>(lse), 1, nullptr});
+          launch(forward_kernel<decltype(lanes)::value, A, Out>,
+                 {grid_of(part.queries, in.q.dim(1), part.batch), kBlock, stream,
+                  shared_bytes(kRows, d)},
+                 problem_of<A>(part, in),
+                 ForwardTarget<Out>{rows_of<Out>(out), rows_of<float>(lse), 1, nullptr});
         });
       });
     });
   });
-  check_launch("own_attention_forward");
 }
 
 void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece,
@@ -351,14 +352,13 @@ void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece,
   const int64_t d = in.q.dim(2);
   with_activation(in.q.dtype(), [&]<class A>(A) {
     with_lane_elements(d, [&](auto lanes) {
-      forward_kernel<decltype(lanes)::value, A, float>
-          <<<grid_of(piece.queries, in.q.dim(1), piece.batch * chunks), kBlock,
-             shared_bytes(kRows, d), stream>>>(
-              problem_of<A>(piece, in),
-              ForwardTarget<float>{rows_of<float>(partial_out), {nullptr, 0}, chunks, partial_lse});
+      launch(forward_kernel<decltype(lanes)::value, A, float>,
+             {grid_of(piece.queries, in.q.dim(1), piece.batch * chunks), kBlock, stream,
+              shared_bytes(kRows, d)},
+             problem_of<A>(piece, in),
+             ForwardTarget<float>{rows_of<float>(partial_out), {nullptr, 0}, chunks, partial_lse});
     });
   });
-  check_launch("own_attention_chunks");
 }
 
 void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece,
@@ -373,14 +373,13 @@ void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece,
           rows_of<float>(dq),      rows_of<float>(dk), rows_of<float>(dv)};
       with_lane_elements(d, [&](auto lanes) {
         constexpr int kPerLane = decltype(lanes)::value;
-        dq_kernel<kPerLane, A>
-            <<<grid_of(part.queries, in.q.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
-        dkv_kernel<kPerLane, A>
-            <<<grid_of(part.keys, in.k.dim(1), part.batch), kBlock, bytes, stream>>>(problem);
+        launch(dq_kernel<kPerLane, A>,
+               {grid_of(part.queries, in.q.dim(1), part.batch), kBlock, stream, bytes}, problem);
+        launch(dkv_kernel<kPerLane, A>,
+               {grid_of(part.keys, in.k.dim(1), part.batch), kBlock, stream, bytes}, problem);
       });
     });
   });
-  check_launch("own_attention_backward");
 }
 
 }  // namespace ringbolt::cuda

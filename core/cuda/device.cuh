@@ -3,7 +3,10 @@
 
 #include <cuda_runtime.h>
 
+#include <utility>
+
 #include "core/base/bf16.h"
+#include "core/base/error.h"
 #include "core/cuda/index.h"
 #include "core/cuda/runtime.h"
 #include "core/formulas/rowwise.h"
@@ -100,6 +103,31 @@ void with_width(bool fits, const Body& body) {
   } else {
     body(Constant<1>{});
   }
+}
+
+/// What a launch is besides its kernel.
+struct LaunchShape {
+  dim3 blocks;
+  dim3 threads;  ///< of a block
+  cudaStream_t stream;
+  size_t shared_bytes = 0;  ///< that dynamic_shared() points to
+};
+
+/// Launches the kernel with arguments that are converted to the type of its parameter. Stream: asynchronous
+/// on the shape's. Throws: DeviceError where the launch is refused, naming the kernel.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.blocks;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = shape.stream;
+  const cudaError_t status =
+      cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  if (status == cudaSuccess) return;
+  const char* name = nullptr;
+  if (cudaFuncGetName(&name, reinterpret_cast<const void*>(kernel)) != cudaSuccess) name = "?";
+  check(status, concat("launching ", name).c_str());
 }
 
 inline dim3 blocks_of(const RowGrid& grid) {

@@ -208,14 +208,13 @@ void convert(cudaStream_t stream, ConstView x, View y) {
     constexpr int kWidth = decltype(width)::value;
     const RowGrid grid = row_grid(s.rows, s.row_elements / kWidth);
     if (y.dtype() == DType::bf16) {
-      convert_kernel<kWidth, float, bf16><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          s.rows, s.row_elements, rows_of<float>(x), rows_of<bf16>(y));
+      launch(convert_kernel<kWidth, float, bf16>, {blocks_of(grid), threads_of(grid), stream},
+             s.rows, s.row_elements, rows_of<float>(x), rows_of<bf16>(y));
     } else {
-      convert_kernel<kWidth, bf16, float><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          s.rows, s.row_elements, rows_of<bf16>(x), rows_of<float>(y));
+      launch(convert_kernel<kWidth, bf16, float>, {blocks_of(grid), threads_of(grid), stream},
+             s.rows, s.row_elements, rows_of<bf16>(x), rows_of<float>(y));
     }
   });
-  check_launch("convert");
 }
 
 void add(cudaStream_t stream, ConstView x, View y) {
@@ -227,11 +226,10 @@ void add(cudaStream_t stream, ConstView x, View y) {
                   [&](auto width) {
                     constexpr int kWidth = decltype(width)::value;
                     const RowGrid grid = row_grid(s.rows, s.row_elements / kWidth);
-                    add_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-                        s.rows, s.row_elements, rows_of<A>(x), rows_of<float>(y));
+                    launch(add_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream},
+                           s.rows, s.row_elements, rows_of<A>(x), rows_of<float>(y));
                   });
   });
-  check_launch("add");
 }
 
 void add_bias(cudaStream_t stream, ConstView bias, View y) {
@@ -239,11 +237,10 @@ void add_bias(cudaStream_t stream, ConstView bias, View y) {
   const RowGrid grid = row_grid(y.rows(), y.row_elements());
   with_activation(bias.dtype(), [&]<class Bias>(Bias) {
     with_activation(y.dtype(), [&]<class A>(A) {
-      add_bias_kernel<Bias, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          y.rows(), y.row_elements(), bias.data<Bias>(), rows_of<A>(y));
+      launch(add_bias_kernel<Bias, A>, {blocks_of(grid), threads_of(grid), stream}, y.rows(),
+             y.row_elements(), bias.data<Bias>(), rows_of<A>(y));
     });
   });
-  check_launch("add_bias");
 }
 
 void rotary(cudaStream_t stream, View x, ConstView cos, ConstView sin, RotaryPairing pairing,
@@ -272,15 +269,14 @@ void rotary(cudaStream_t stream, View x, ConstView cos, ConstView sin, RotaryPai
       constexpr int kPairs = kWidth == 1 ? 1 : kWidth / 2;
       const RowGrid grid = row_grid(rows, turning / (interleaved ? kPairs : kWidth));
       if (interleaved) {
-        rotary_interleaved_kernel<kPairs, A>
-            <<<blocks_of(grid), threads_of(grid), 0, stream>>>(rows, turning, heads, arguments);
+        launch(rotary_interleaved_kernel<kPairs, A>, {blocks_of(grid), threads_of(grid), stream},
+               rows, turning, heads, arguments);
       } else {
-        rotary_half_split_kernel<kWidth, A>
-            <<<blocks_of(grid), threads_of(grid), 0, stream>>>(rows, turning, heads, arguments);
+        launch(rotary_half_split_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream},
+               rows, turning, heads, arguments);
       }
     });
   });
-  check_launch("rotary");
 }
 
 void swiglu_forward(cudaStream_t stream, ConstView gate_up, View y) {
@@ -290,11 +286,10 @@ void swiglu_forward(cudaStream_t stream, ConstView gate_up, View y) {
     with_width<A>(fits_vectors({operand(gate_up), operand(y)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(y.rows(), n / kWidth);
-      swiglu_forward_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          y.rows(), n, rows_of<A>(gate_up), rows_of<A>(y));
+      launch(swiglu_forward_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream},
+             y.rows(), n, rows_of<A>(gate_up), rows_of<A>(y));
     });
   });
-  check_launch("swiglu_forward");
 }
 
 void swiglu_backward(cudaStream_t stream, ConstView dy, View gate_up) {
@@ -304,11 +299,10 @@ void swiglu_backward(cudaStream_t stream, ConstView dy, View gate_up) {
     with_width<A>(fits_vectors({operand(gate_up), operand(dy)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(dy.rows(), n / kWidth);
-      swiglu_backward_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          dy.rows(), n, rows_of<A>(dy), rows_of<A>(gate_up));
+      launch(swiglu_backward_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream},
+             dy.rows(), n, rows_of<A>(dy), rows_of<A>(gate_up));
     });
   });
-  check_launch("swiglu_backward");
 }
 
 void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View master, View m,
@@ -334,12 +328,11 @@ void adamw(cudaStream_t stream, const AdamWStep& step, ConstView gradient, View 
     with_width<float>(fits, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(1, n / kWidth);
-      adamw_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          n, arguments, gradient.data<float>(), master.data<float>(), m.data<float>(),
-          v.data<float>(), weight.data<A>());
+      launch(adamw_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream}, n, arguments,
+             gradient.data<float>(), master.data<float>(), m.data<float>(), v.data<float>(),
+             weight.data<A>());
     });
   });
-  check_launch("adamw");
 }
 
 void begin_attention(cudaStream_t stream, View out, View lse) {
@@ -349,9 +342,8 @@ void begin_attention(cudaStream_t stream, View out, View lse) {
                                   static_cast<size_t>(out.row_elements() * size_of(out.dtype())),
                                   static_cast<size_t>(out.rows()), stream));
   const RowGrid grid = row_grid(lse.rows(), lse.row_elements());
-  fill_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-      lse.rows(), lse.row_elements(), rows_of<float>(lse), -std::numeric_limits<float>::infinity());
-  check_launch("begin_attention");
+  launch(fill_kernel, {blocks_of(grid), threads_of(grid), stream}, lse.rows(), lse.row_elements(),
+         rows_of<float>(lse), -std::numeric_limits<float>::infinity());
 }
 
 }  // namespace ringbolt::cuda

@@ -50,11 +50,10 @@ void embedding_forward(cudaStream_t stream, ConstView table, ConstView ids, View
     with_width<A>(fits_vectors({operand(table), operand(y)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(y.rows(), n / kWidth);
-      gather_kernel<kWidth, A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-          y.rows(), n, rows_of<A>(table), ids.data<int32_t>(), rows_of<A>(y));
+      launch(gather_kernel<kWidth, A>, {blocks_of(grid), threads_of(grid), stream}, y.rows(), n,
+             rows_of<A>(table), ids.data<int32_t>(), rows_of<A>(y));
     });
   });
-  check_launch("embedding_forward");
 }
 
 void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView ids,
@@ -67,8 +66,8 @@ void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, Const
   const Scratch sorted_ids(memory, bytes);
   const Scratch sorted_places(memory, bytes);
   const RowGrid count = row_grid(1, tokens);
-  count_up_kernel<<<blocks_of(count), threads_of(count), 0, stream>>>(tokens, places.as<int32_t>());
-  check_launch("embedding_backward");
+  launch(count_up_kernel, {blocks_of(count), threads_of(count), stream}, tokens,
+         places.as<int32_t>());
   const auto sort = [&](void* temporary, size_t& size) {  // a radix sort is stable
     RINGBOLT_CUDA(cub::DeviceRadixSort::SortPairs(
         temporary, size, ids.data<int32_t>(), sorted_ids.as<int32_t>(), places.as<int32_t>(),
@@ -84,12 +83,11 @@ void embedding_backward(cudaStream_t stream, Memory& memory, ConstView dy, Const
       const int threads = row_grid(1, n / kWidth).threads_x;
       const dim3 blocks(static_cast<unsigned>(ceil_divide(n / kWidth, threads)),
                         static_cast<unsigned>(tokens < kMostGridY ? tokens : kMostGridY));
-      scatter_kernel<kWidth, A><<<blocks, threads, 0, stream>>>(
-          tokens, n, sorted_ids.as<int32_t>(), sorted_places.as<int32_t>(), rows_of<A>(dy),
-          rows_of<float>(dtable));
+      launch(scatter_kernel<kWidth, A>, {blocks, threads, stream}, tokens, n,
+             sorted_ids.as<int32_t>(), sorted_places.as<int32_t>(), rows_of<A>(dy),
+             rows_of<float>(dtable));
     });
   });
-  check_launch("embedding_backward");
 }
 
 }  // namespace ringbolt::cuda

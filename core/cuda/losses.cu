@@ -169,11 +169,10 @@ void cross_entropy(cudaStream_t stream, const CrossEntropyViews& views, float gr
             fits_vectors({operand(views.logits)}, vocab, kFullWidth<float>) &&
             (!with_gradient || fits_vectors({operand(views.gradient)}, vocab, kFullWidth<float>));
         with_width<float>(fits, [&](auto width) {
-          cross_entropy_kernel<decltype(width)::value, Gradient>
-              <<<rows, kThreads, 0, stream>>>(arguments);
+          launch(cross_entropy_kernel<decltype(width)::value, Gradient>, {rows, kThreads, stream},
+                 arguments);
         });
       });
-  check_launch("cross_entropy");
 }
 
 void sum_of_squares(cudaStream_t stream, Memory& memory, ConstView x, double* result) {
@@ -184,14 +183,12 @@ void sum_of_squares(cudaStream_t stream, Memory& memory, ConstView x, double* re
   const Scratch partial(memory, pieces * static_cast<int64_t>(sizeof(double)));
   if (n > 0) {
     with_width<float>(fits_vectors({operand(x)}, n, kFullWidth<float>), [&](auto width) {
-      squares_kernel<decltype(width)::value>
-          <<<static_cast<unsigned>(pieces), kThreads, 0, stream>>>(n, each, x.data<float>(),
-                                                                   partial.as<double>());
+      launch(squares_kernel<decltype(width)::value>,
+             {static_cast<unsigned>(pieces), kThreads, stream}, n, each, x.data<float>(),
+             partial.as<double>());
     });
-    check_launch("sum_of_squares");
   }
-  add_doubles_kernel<<<1, kThreads, 0, stream>>>(pieces, partial.as<double>(), result);
-  check_launch("sum_of_squares");
+  launch(add_doubles_kernel, {1, kThreads, stream}, pieces, partial.as<double>(), result);
 }
 
 }  // namespace ringbolt::cuda

@@ -183,9 +183,8 @@ __global__ void __launch_bounds__(kThreads)
 
 void add_pieces(cudaStream_t stream, int64_t pieces, int64_t n, const float* partial,
                 float* total) {
-  add_pieces_kernel<<<static_cast<unsigned>(ceil_divide(n, 32)), kThreads, 0, stream>>>(
-      pieces, n, partial, total);
-  check_launch("add_pieces");
+  launch(add_pieces_kernel, {static_cast<unsigned>(ceil_divide(n, 32)), kThreads, stream}, pieces,
+         n, partial, total);
 }
 
 // --- delta
@@ -231,23 +230,22 @@ void rms_norm_forward(cudaStream_t stream, ConstView x, ConstView weight, float 
   const int64_t n = x.row_elements();
   const auto rows = static_cast<unsigned>(x.rows());
   with_activation(x.dtype(), [&]<class A>(A) {
-    with_width<A>(
-        fits_vectors({operand(x), operand(weight), operand(y)}, n, kFullWidth<A>), [&](auto width) {
-          constexpr int kWidth = decltype(width)::value;
-          const auto launch = [&](auto chunks) {
-            rms_norm_forward_kernel<kWidth, decltype(chunks)::value, A>
-                <<<rows, kThreads, 0, stream>>>(n, rows_of<A>(x), weight.data<A>(), epsilon,
-                                                rows_of<A>(y), rstd.data<float>());
-          };
-          const int chunks = row_chunks(n / kWidth);
-          if (chunks == 0) {
-            launch(Constant<0>{});
-          } else {
-            with_chunks<kWidth>(chunks, launch);
-          }
-        });
+    with_width<A>(fits_vectors({operand(x), operand(weight), operand(y)}, n, kFullWidth<A>),
+                  [&](auto width) {
+                    constexpr int kWidth = decltype(width)::value;
+                    const auto run = [&](auto chunks) {
+                      launch(rms_norm_forward_kernel<kWidth, decltype(chunks)::value, A>,
+                             {rows, kThreads, stream}, n, rows_of<A>(x), weight.data<A>(), epsilon,
+                             rows_of<A>(y), rstd.data<float>());
+                    };
+                    const int chunks = row_chunks(n / kWidth);
+                    if (chunks == 0) {
+                      run(Constant<0>{});
+                    } else {
+                      with_chunks<kWidth>(chunks, run);
+                    }
+                  });
   });
-  check_launch("rms_norm_forward");
 }
 
 void rms_norm_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstView x,
@@ -273,16 +271,15 @@ void rms_norm_backward(cudaStream_t stream, Memory& memory, ConstView dy, ConstV
       constexpr int kWidth = decltype(width)::value;
       const int chunks = row_chunks(n / kWidth);
       if (chunks == 0) {
-        rms_norm_backward_long_kernel<A><<<blocks, kThreads, 0, stream>>>(arguments);
+        launch(rms_norm_backward_long_kernel<A>, {blocks, kThreads, stream}, arguments);
         return;
       }
       with_chunks<kWidth>(chunks, [&](auto held) {
-        rms_norm_backward_kernel<kWidth, decltype(held)::value, A>
-            <<<blocks, kThreads, 0, stream>>>(arguments);
+        launch(rms_norm_backward_kernel<kWidth, decltype(held)::value, A>,
+               {blocks, kThreads, stream}, arguments);
       });
     });
   });
-  check_launch("rms_norm_backward");
   add_pieces(stream, pieces.pieces, n, partial.as<float>(), dweight.data<float>());
 }
 
@@ -296,11 +293,10 @@ void bias_backward(cudaStream_t stream, Memory& memory, ConstView dy, View dbias
       constexpr int kWidth = decltype(width)::value;
       const dim3 blocks(static_cast<unsigned>(ceil_divide(n / kWidth, kThreads)),
                         static_cast<unsigned>(pieces.pieces));
-      column_pieces_kernel<kWidth, A><<<blocks, kThreads, 0, stream>>>(
-          dy.rows(), n, pieces.rows_of_piece, rows_of<A>(dy), partial.as<float>());
+      launch(column_pieces_kernel<kWidth, A>, {blocks, kThreads, stream}, dy.rows(), n,
+             pieces.rows_of_piece, rows_of<A>(dy), partial.as<float>());
     });
   });
-  check_launch("bias_backward");
   add_pieces(stream, pieces.pieces, n, partial.as<float>(), dbias.data<float>());
 }
 
@@ -313,20 +309,19 @@ void attention_delta(cudaStream_t stream, ConstView dout, ConstView out, View de
     with_width<A>(
         fits_vectors({operand(dout), operand(out)}, head_dim, kFullWidth<A>), [&](auto width) {
           constexpr int kWidth = decltype(width)::value;
-          const auto launch = [&](auto lanes) {
+          const auto run = [&](auto lanes) {
             constexpr int kLanes = decltype(lanes)::value;
             const auto blocks = static_cast<unsigned>(ceil_divide(rows, kThreads / kLanes));
-            delta_kernel<kWidth, kLanes, A><<<blocks, kThreads, 0, stream>>>(
-                rows, heads, head_dim, rows_of<A>(dout), rows_of<A>(out), rows_of<float>(delta));
+            launch(delta_kernel<kWidth, kLanes, A>, {blocks, kThreads, stream}, rows, heads,
+                   head_dim, rows_of<A>(dout), rows_of<A>(out), rows_of<float>(delta));
           };
           if (kWidth > 1 && row_lanes(head_dim / kWidth) <= 16) {
-            launch(Constant<16>{});  // D 128 in bf16, D 64 in f32
+            run(Constant<16>{});  // D 128 in bf16, D 64 in f32
           } else {
-            launch(Constant<32>{});
+            run(Constant<32>{});
           }
         });
   });
-  check_launch("attention_delta");
 }
 
 }  // namespace ringbolt::cuda

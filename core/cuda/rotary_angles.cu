@@ -42,10 +42,9 @@ void rotary_angle_backward(cudaStream_t stream, ConstView x, ConstView dx, Rotar
         rows_of<A>(x), rows_of<A>(dx),      rows_of<float>(dangles), x.dim(1),
         x.dim(2),      interleaved ? 2 : 1, interleaved ? 1 : pairs};
     const RowGrid grid = row_grid(x.rows(), pairs);
-    rotary_angle_backward_kernel<A>
-        <<<blocks_of(grid), threads_of(grid), 0, stream>>>(x.rows(), pairs, arguments);
+    launch(rotary_angle_backward_kernel<A>, {blocks_of(grid), threads_of(grid), stream}, x.rows(),
+           pairs, arguments);
   });
-  check_launch("rotary_angle_backward");
 }
 
 }  // namespace ringbolt::cuda

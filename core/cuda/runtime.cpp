@@ -55,8 +55,6 @@ void check_quietly(cudaError_t status, const char* call) noexcept {
   std::fprintf(stderr, "ringbolt: %s: %s\n", call, cudaGetErrorString(status));
 }
 
-void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
-
 Stream make_stream() {
   cudaStream_t stream = nullptr;
   RINGBOLT_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

@@ -16,9 +16,6 @@ void check(cudaError_t status, const char* call);
 /// none.
 void check_quietly(cudaError_t status, const char* call) noexcept;
 
-/// The error of launches since the last check.
-void check_launch(const char* kernel);
-
 #define RINGBOLT_CUDA(call) ::ringbolt::cuda::check((call), #call)
 
 template <auto kDestroy>

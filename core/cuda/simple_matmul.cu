@@ -61,12 +61,11 @@ void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, Cons
                     static_cast<unsigned>(blocks_y < kMostGridY ? blocks_y : kMostGridY));
   with_activation(a.dtype(), [&]<class A>(A) {
     with_activation(c.dtype(), [&]<class C>(C) {
-      tile_kernel<A, C><<<blocks, dim3(kTile, kTile), 0, stream>>>(
-          m, n, inner, strided<const A>(a, transpose_a), strided<const A>(b, transpose_b),
-          strided<C>(c, Transpose::no), update == Update::accumulate);
+      launch(tile_kernel<A, C>, {blocks, dim3(kTile, kTile), stream}, m, n, inner,
+             strided<const A>(a, transpose_a), strided<const A>(b, transpose_b),
+             strided<C>(c, Transpose::no), update == Update::accumulate);
     });
   });
-  check_launch("simple_matmul");
 }
 
 }  // namespace ringbolt::cuda
