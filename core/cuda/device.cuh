@@ -113,8 +113,8 @@ struct LaunchShape {
   size_t shared_bytes = 0;  ///< that dynamic_shared() points to
 };
 
-/// Launches the kernel with arguments that are converted to the type of its parameter. Stream: asynchronous
-/// on the shape's. Throws: DeviceError where the launch is refused, naming the kernel.
+/// Launches the kernel with the arguments, each converted to the type of its parameter. Stream:
+/// asynchronous on the shape's. Throws: DeviceError where the launch is refused, naming the kernel.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
   cudaLaunchConfig_t config{};
