@@ -50,6 +50,18 @@ struct CrossEntropyViews {
   View gradient;      ///< (C, V) A or f32: (softmax - one-hot) * scale, zero rows where not counted; may be `logits` itself
 };
 
+/// An operand of fp8 attention: x = codes * scale[0].
+struct E4m3View {
+  ConstView codes;  ///< (T, N, D) e4m3
+  ConstView scale;  ///< (2) f32: a power of two, and its inverse
+};
+
+/// What fp8 attention does with its output.
+enum class E4m3Output {
+  wide,     ///< nothing: its type's one rounding
+  rounded,  ///< rounds it to E4M3 by v's scale before it is merged: all that Hopper's kernel can write
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -136,6 +148,19 @@ class Backend {
   /// from run to run, but for bf16 on a GPU: cuDNN adds to dq in no fixed order.
   virtual void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
                                   ConstView delta, float scale, View dq, View dk, View dv) = 0;
+
+  // --- fp8 attention, forward only -----------------------------------------------------------------------------------
+  /// Throws: UsageError, saying why, where the device has no fp8 attention with such an output.
+  virtual void require_e4m3_attention(E4m3Output output) const = 0;
+  /// x (T, N, D) A as codes (T, N, D) e4m3, rows of both may be strided. The heads are G equal parts, each with its scale
+  /// in scales (G, 2) f32: e4m3_scale() of the part's largest finite magnitude, and its inverse. Error: core/base/e4m3.h.
+  virtual void quantize(ConstView x, View codes, View scales) = 0;
+  /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32. Weights, at most 1
+  /// beside the row's largest so far, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum;
+  /// where they are not (pieces that a GPU's library does not take), the result is nearer to the exact one. `rounded` is
+  /// done once for the list, or for each of a few parts of it.
+  virtual void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k, const E4m3View& v,
+                                      float scale, E4m3Output output, View out, View lse) = 0;
 
   // --- optimizer ------------------------------------------------------------------------------------------------------
   /// Sum of squares of x (f32), in double and in a fixed order. Waits.
