@@ -61,6 +61,16 @@ void EvaluateOptions::declare(OptionSet& options) {
            "holds of a window is the same")
       .at_least(1)
       .by_default(concat(kPieceTokens, ", fewer where memory is short"));
+  options.choice<AttentionDType>(
+      "attention-dtype", attention_dtype,
+      {{"auto", AttentionDType::model},
+       {"f32", AttentionDType::f32},
+       {"bf16", AttentionDType::bf16},
+       {"fp8", AttentionDType::fp8},
+       {"fp8-output", AttentionDType::fp8_output}},
+      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with a power-of-two scale a "
+      "rank, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys give, as "
+      "Hopper's kernel does");
   declare_reach(options, *this);
   mesh.declare(options, StorePurpose::inference);
   device.declare(options);
@@ -83,6 +93,9 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1M --windows 1",
       "a layer at a time over the whole window: memory is a layer's, whatever their number");
+  options.example(
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K --attention-dtype fp8",
+      "what the loss is with attention in fp8");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "
       "reach.svg");

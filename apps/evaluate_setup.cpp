@@ -50,8 +50,12 @@ AttentionDecision decide(const EvaluateOptions& o, Communicator& world, Backend&
                          const ModelConfig& model) {
   const std::vector<int64_t> lengths = lengths_of(o, model);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-  return decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
-                          {StorePurpose::inference, o.model.dtype, longest});
+  require_attention_dtype(backend, o.attention_dtype);
+  AttentionDecision decision =
+      decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
+                       {StorePurpose::inference, o.model.dtype, longest});
+  decision.choice.dtype = o.attention_dtype;
+  return decision;
 }
 
 EvaluationShape shape_of(const EvaluateOptions& o, const ModelConfig& model,
@@ -101,7 +105,7 @@ RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const Ev
 std::unique_ptr<Placement> RankedModel::place(const EvaluateOptions& o,
                                               const std::optional<ParallelWindows>& windows) {
   const auto make = [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-    if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen);
+    if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen, o.attention_dtype);
     return std::make_unique<MeshPlacement>(*backend, mesh, o.mesh.layout, decision.choice, seen);
   };
   return windows ? make(*windows) : place_for_method(*backend, loaded.rotary_method(), make);

@@ -50,6 +50,19 @@ int64_t StepMemory::traded_keys() const {
   return t_ * c_.mesh.head * 2 * heads * m_.head_dim * a_;
 }
 
+/// core/model/attention_operands.cpp: q and kv in the attention's type where it is not the model's. The block of `keys`
+/// bytes in that type.
+int64_t StepMemory::converted(int64_t keys, std::vector<Hold>& holds) {
+  const AttentionDType dtype = c_.attention.dtype;
+  const int64_t block = key_block_bytes(dtype, c_.dtype, {keys / a_});
+  const bool same = !is_fp8(dtype) && block == keys;
+  if (same) return keys;
+  const int64_t query_elements = queries() / a_;
+  const int64_t element = is_fp8(dtype) ? 1 : block / (keys / a_);
+  holds.push_back(ledger_.hold(attention, query_elements * element + block + (is_fp8(dtype) ? kF32 : 0)));
+  return block;
+}
+
 void StepMemory::attention_forward(Result result) {
   const int64_t output = result == Result::f32 ? queries() / a_ * kF32 : queries();
   std::vector<Hold> exchanged;
@@ -57,12 +70,14 @@ void StepMemory::attention_forward(Result result) {
     exchanged.push_back(ledger_.hold(attention, queries() + output + traded_keys() + rows()));
   if (gathers()) {
     const Hold all = ledger_.hold(attention, c_.mesh.ring() * traded_keys());
+    converted(c_.mesh.ring() * traded_keys(), exchanged);
     library_forward();
     return;
   }
   const bool sums = narrow() && result == Result::rounded && ring() > 1;
   const Hold running = ledger_.hold(attention, sums ? queries() / a_ * kF32 : 0);
-  const Hold blocks = ledger_.hold(attention, ring_blocks(traded_keys()));
+  const int64_t block = converted(traded_keys(), exchanged);
+  const Hold blocks = ledger_.hold(attention, ring_blocks(block));
   library_forward();
 }
 
@@ -227,6 +242,9 @@ void StepMemory::product(int64_t rows, int64_t depth, int64_t columns) {
 
 /// Log-sum-exps as cuDNN writes them; where results are joined, its block, too.
 void StepMemory::library_forward() {
+  // A rounded output and its log-sum-exps are joined to the others: core/cpu/quantize.cpp.
+  const bool apart = !c_.gpu && c_.attention.dtype == AttentionDType::fp8_output;
+  const Hold part = ledger_.hold(attention, apart ? queries() / a_ * kF32 + rows() : 0);
   if (!cudnn()) return;
   const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 ? queries() : 0));
 }

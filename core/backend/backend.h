@@ -50,10 +50,10 @@ struct CrossEntropyViews {
   View gradient;      ///< (C, V) A or f32: (softmax - one-hot) * scale, zero rows where not counted; may be `logits` itself
 };
 
-/// An operand of fp8 attention: x = codes * scale[0].
+/// An operand of fp8 attention: x = codes * scale.
 struct E4m3View {
   ConstView codes;  ///< (T, N, D) e4m3
-  ConstView scale;  ///< (2) f32: a power of two, and its inverse
+  ConstView scale;  ///< (1) f32, a power of two
 };
 
 /// What fp8 attention does with its output.
@@ -153,7 +153,7 @@ class Backend {
   /// Throws: UsageError, saying why, where the device has no fp8 attention with such an output.
   virtual void require_e4m3_attention(E4m3Output output) const = 0;
   /// x (T, N, D) A as codes (T, N, D) e4m3, rows of both may be strided. The heads are G equal parts, each with its scale
-  /// in scales (G, 2) f32: e4m3_scale() of the part's largest finite magnitude, and its inverse. Error: core/base/e4m3.h.
+  /// in scales (G) f32: e4m3_scale() of the part's largest finite magnitude. Error: core/base/e4m3.h.
   virtual void quantize(ConstView x, View codes, View scales) = 0;
   /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32. Weights, at most 1
   /// beside the row's largest so far, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum;

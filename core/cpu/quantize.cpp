@@ -53,14 +53,12 @@ void quantize_rows(ConstView x, View codes, View scales) {
   for (int64_t part = 0; part < parts; ++part) {
     float most = 0;
     for (int64_t task = 0; task < tasks; ++task) most = std::max(most, largest[static_cast<size_t>(task * parts + part)]);
-    const float scale = e4m3_scale(most);
-    scales.row<float>(part)[0] = scale;
-    scales.row<float>(part)[1] = 1 / scale;
+    scales.data<float>()[part] = e4m3_scale(most);
   }
   parallel_pieces(x.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t part = 0; part < parts; ++part) {
-        const float inverse = scales.row<float>(part)[1];
+        const float inverse = 1 / scales.data<float>()[part];
         const A* from = reinterpret_cast<const A*>(of.bytes(x, row, part));
         auto* to = reinterpret_cast<e4m3*>(of.bytes(codes, row, part));
         for (int64_t i = 0; i < of.width; ++i) to[i] = to_e4m3(to_float(from[i]) * inverse);
@@ -75,9 +73,8 @@ float scale_of(const E4m3View& x) { return *x.scale.data<float>(); }
 
 void quantize(ConstView x, View codes, View scales) {
   require_attention(codes.shape() == x.shape() && codes.dtype() == DType::e4m3, "codes must be E4M3 of x's shape");
-  require_attention(scales.shape().rank() == 2 && scales.dim(0) > 0 && scales.dim(1) == 2 &&
-                        x.dim(1) % scales.dim(0) == 0,
-                    "scales must be (G, 2), G equal parts of the heads");
+  require_attention(scales.shape().rank() == 1 && scales.dim(0) > 0 && x.dim(1) % scales.dim(0) == 0,
+                    "scales must be (G), G equal parts of the heads");
   if (x.dtype() == DType::bf16) {
     quantize_rows<bf16>(x, codes, scales);
   } else {

@@ -158,6 +158,7 @@ WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& pro
   const auto solve = [&](const WholeProblem& p) {
     Rows rows = make_rows(backend, p, tokens);
     attention->forward(0, rows.q, rows.kv, rows.out, rows.lse);
+    if (sharing.choice.dtype != AttentionDType::model) return rows;  // forward only
     attention->backward(0, rows.q, rows.kv, rows.dout, rows.out, rows.lse, rows.dq, rows.dkv);
     return rows;
   };
