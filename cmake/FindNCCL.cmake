@@ -7,6 +7,7 @@ mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)
 
 if(NCCL_INCLUDE_DIR)
   file(READ ${NCCL_INCLUDE_DIR}/nccl.h nccl_header)
+  set(nccl_version_parts "")
   foreach(part MAJOR MINOR PATCH)
     string(REGEX MATCH "#define NCCL_${part} ([0-9]+)" unused "${nccl_header}")
     list(APPEND nccl_version_parts ${CMAKE_MATCH_1})

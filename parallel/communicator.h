@@ -46,7 +46,9 @@ struct Traffic {
   int64_t received_bytes =
       0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
   int64_t messages = 0;       ///< received
-  double waited_seconds = 0;  ///< inside wait() and collectives: what no computation hid
+  /// Inside wait() and collectives: what no computation hid. Of device memory it is what the compute
+  /// stream stood still, by the device's clock, as far as that is known.
+  double waited_seconds = 0;
 };
 
 /// One a rank, shared by all its communicators; only the rank's own thread touches it.

@@ -296,7 +296,9 @@ class NcclCommunicator final : public Communicator {
   /// In the order of the compute stream, as an operation of its own.
   template <class Start>
   void collective(Tag tag, size_t received, const Start& start) {
-    rank_->device().compute_after(channel(tag).run(name_of(tag), late(tag, "another rank"), start));
+    rank_->device().begin_pause();
+    const Mark done = channel(tag).run(name_of(tag), late(tag, "another rank"), start);
+    compute_behind(rank_->device(), context().traffic.waited_seconds, done);
     count(received, size() - 1);
   }
 
@@ -314,7 +316,9 @@ class NcclCommunicator::Pending final : public Request::Pending {
   }
   void wait() override {
     rank_.require_whole();
-    if (!std::exchange(ordered_, true)) rank_.device().compute_after(done_);
+    if (std::exchange(ordered_, true)) return;
+    rank_.device().begin_pause();
+    compute_behind(rank_.device(), rank_.context().traffic.waited_seconds, done_);
   }
   void abandon() noexcept override {
     try {

@@ -182,7 +182,7 @@ bool StagedExchange::is_copying_out() const {
 void StagedExchange::complete() {
   if (std::exchange(completed_, true)) return;
   std::erase(area_.under_way_, this);
-  exchange_.device->compute_after(arrived_);
+  compute_behind(*exchange_.device, transport_.context().traffic.waited_seconds, arrived_);
 }
 
 bool StagedExchange::test() {
@@ -194,6 +194,7 @@ bool StagedExchange::test() {
 }
 
 void StagedExchange::wait() {
+  exchange_.device->begin_pause();
   if (test()) return;
   const double limit = transport_.context().timeout_seconds;
   const Clock::time_point start = Clock::now();
@@ -215,7 +216,6 @@ void StagedExchange::wait() {
       sched_yield();
     }
   }
-  transport_.context().traffic.waited_seconds += seconds_since(start);
 }
 
 void StagedExchange::abandon() noexcept {

@@ -123,8 +123,8 @@ bool ThreadTransport::Pending::progress(Lock& lock) {
 bool ThreadTransport::Pending::complete(Lock& lock) {
   if (!progress(lock)) return false;
   if (exchange_.device != nullptr && !std::exchange(ordered_, true)) {
-    exchange_.device->compute_after(receive_.copied);
-    exchange_.device->compute_after(send_.copied);
+    compute_behind(*exchange_.device, transport_.context().traffic.waited_seconds, receive_.copied,
+                   send_.copied);
   }
   return true;
 }
@@ -159,6 +159,7 @@ void ThreadTransport::Pending::fail_where_hopeless(Clock::time_point now,
 }
 
 void ThreadTransport::Pending::wait() {
+  if (exchange_.device != nullptr) exchange_.device->begin_pause();
   Traffic& traffic = transport_.context().traffic;
   const double limit = transport_.context().timeout_seconds;
   const Clock::time_point start = Clock::now();
@@ -172,7 +173,9 @@ void ThreadTransport::Pending::wait() {
     const Clock::time_point later = Clock::now() + std::chrono::hours(1);
     hub().sleep(transport_.rank_, lock, copying ? later : std::min(deadline, later));
   }
-  traffic.waited_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+  // A device's own clock says what it has waited.
+  if (exchange_.device == nullptr)
+    traffic.waited_seconds += std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 void ThreadTransport::Pending::abandon() noexcept {

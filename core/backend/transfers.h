@@ -44,11 +44,26 @@ class Transfers {
   /// a mark behind the copy is done. Device memory may be another thread's, of the same device.
   virtual void copy(const std::byte* from, std::byte* to, size_t bytes, Way way) = 0;
 
+  /// From here until end_pause() the compute stream is given nothing but marks to wait for.
+  virtual void begin_pause() = 0;
+  virtual void end_pause() = 0;
+  /// What the compute stream stood still in pauses that are over and were not asked for before: what
+  /// no computation hid.
+  virtual double take_paused_seconds() = 0;
+
   virtual bool is_done(const Mark& mark) = 0;
   /// Blocks the host until then.
   virtual void wait(const Mark& mark) = 0;
   /// Pinned, so that copies run beside everything else; pageable where the system pins no more.
   virtual std::shared_ptr<std::byte> host_memory(size_t bytes) = 0;
 };
+
+/// Puts the compute stream behind `marks`; adds what it has waited so far to `waited_seconds`.
+template <class... Marks>
+void compute_behind(Transfers& device, double& waited_seconds, const Marks&... marks) {
+  (device.compute_after(marks), ...);
+  device.end_pause();
+  waited_seconds += device.take_paused_seconds();
+}
 
 }  // namespace ringbolt

@@ -78,6 +78,12 @@ Event make_event() {
   return Event(event);
 }
 
+Event make_timed_event() {
+  cudaEvent_t event = nullptr;
+  RINGBOLT_CUDA(cudaEventCreateWithFlags(&event, cudaEventDefault));
+  return Event(event);
+}
+
 int count_devices() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);

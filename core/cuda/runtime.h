@@ -36,6 +36,7 @@ Stream make_stream();
 Stream make_urgent_stream();
 /// Without timing: it orders, it does not measure.
 Event make_event();
+Event make_timed_event();
 
 /// What kernels and policies ask of a device.
 struct DeviceFacts {

@@ -1,5 +1,7 @@
 #include "core/cuda/transfers.h"
 
+#include <utility>
+
 namespace ringbolt::cuda {
 namespace {
 
@@ -15,6 +17,16 @@ cudaMemcpyKind kind_of(Transfers::Way way) {
       break;
   }
   return cudaMemcpyHostToDevice;
+}
+
+bool is_over(cudaEvent_t event) {
+  const cudaError_t status = cudaEventQuery(event);
+  if (status == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());  // it is kept as if it were an error
+    return false;
+  }
+  RINGBOLT_CUDA(status);
+  return true;
 }
 
 }  // namespace
@@ -40,15 +52,41 @@ void StreamTransfers::copy(const std::byte* from, std::byte* to, size_t bytes, W
   if (bytes > 0) RINGBOLT_CUDA(cudaMemcpyAsync(to, from, bytes, kind_of(way), stream_.get()));
 }
 
-bool StreamTransfers::is_done(const Mark& mark) {
-  if (mark.empty()) return true;
-  const cudaError_t status = cudaEventQuery(event_of(mark));
-  if (status == cudaErrorNotReady) {
-    static_cast<void>(cudaGetLastError());  // it is kept as if it were an error
-    return false;
+Event StreamTransfers::take_event() {
+  if (spare_.empty()) return make_timed_event();
+  Event event = std::move(spare_.back());
+  spare_.pop_back();
+  return event;
+}
+
+void StreamTransfers::begin_pause() {
+  if (pausing_ != nullptr) return;
+  pausing_ = take_event();
+  RINGBOLT_CUDA(cudaEventRecord(pausing_.get(), compute_));
+}
+
+void StreamTransfers::end_pause() {
+  if (pausing_ == nullptr) return;
+  pauses_.push_back({std::move(pausing_), take_event()});
+  RINGBOLT_CUDA(cudaEventRecord(pauses_.back().end.get(), compute_));
+}
+
+double StreamTransfers::take_paused_seconds() {
+  double milliseconds = 0;
+  while (!pauses_.empty() && is_over(pauses_.front().end.get())) {
+    float one = 0;
+    RINGBOLT_CUDA(
+        cudaEventElapsedTime(&one, pauses_.front().begin.get(), pauses_.front().end.get()));
+    milliseconds += static_cast<double>(one);
+    spare_.push_back(std::move(pauses_.front().begin));
+    spare_.push_back(std::move(pauses_.front().end));
+    pauses_.pop_front();
   }
-  RINGBOLT_CUDA(status);
-  return true;
+  return milliseconds / 1e3;
+}
+
+bool StreamTransfers::is_done(const Mark& mark) {
+  return mark.empty() || is_over(event_of(mark));
 }
 
 void StreamTransfers::wait(const Mark& mark) {

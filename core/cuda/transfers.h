@@ -1,6 +1,9 @@
 // The transfer stream of a GPU, ordered with its compute stream by events.
 #pragma once
 
+#include <deque>
+#include <vector>
+
 #include "core/backend/transfers.h"
 #include "core/cuda/runtime.h"
 
@@ -23,6 +26,9 @@ class StreamTransfers final : public Transfers {
   void transfer_after(const Mark& mark) override { after(stream_.get(), mark); }
   void compute_after(const Mark& mark) override { after(compute_, mark); }
   void copy(const std::byte* from, std::byte* to, size_t bytes, Way way) override;
+  void begin_pause() override;
+  void end_pause() override;
+  double take_paused_seconds() override;
   bool is_done(const Mark& mark) override;
   void wait(const Mark& mark) override;
   std::shared_ptr<std::byte> host_memory(size_t bytes) override;
@@ -35,6 +41,14 @@ class StreamTransfers final : public Transfers {
   int device_;
   cudaStream_t compute_;
   Stream stream_;
+
+  struct Pause {
+    Event begin, end;
+  };
+  Event pausing_;             ///< where the pause of now began
+  std::deque<Pause> pauses_;  ///< not yet asked for
+  std::vector<Event> spare_;  ///< with timing
+  Event take_event();
 };
 
 }  // namespace ringbolt::cuda
