@@ -1,9 +1,8 @@
-# NCCL: target NCCL::nccl, variable NCCL_VERSION. It has no CMake package of its own; it lies with the CUDA toolkit, or where
-# NCCL_ROOT says.
+# NCCL's header: target nccl_headers, variable NCCL_VERSION. (The library is loaded by the program when it is used.) It has no
+# CMake package of its own; it lies with the CUDA toolkit, or where NCCL_ROOT says.
 find_package(CUDAToolkit QUIET)
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
-mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)
+mark_as_advanced(NCCL_INCLUDE_DIR)
 
 if(NCCL_INCLUDE_DIR)
   file(READ ${NCCL_INCLUDE_DIR}/nccl.h nccl_header)
@@ -16,9 +15,8 @@ if(NCCL_INCLUDE_DIR)
 endif()
 
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_LIBRARY NCCL_INCLUDE_DIR VERSION_VAR NCCL_VERSION)
-if(NCCL_FOUND AND NOT TARGET NCCL::nccl)
-  add_library(NCCL::nccl UNKNOWN IMPORTED)
-  set_target_properties(NCCL::nccl PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY}
-    INTERFACE_INCLUDE_DIRECTORIES ${NCCL_INCLUDE_DIR})
+find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_INCLUDE_DIR VERSION_VAR NCCL_VERSION)
+if(NCCL_FOUND AND NOT TARGET nccl_headers)
+  add_library(nccl_headers INTERFACE IMPORTED GLOBAL)
+  target_include_directories(nccl_headers SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
 endif()

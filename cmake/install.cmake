@@ -26,7 +26,6 @@ set(ringbolt_package_of_CUDA::cudart_static "CUDAToolkit")
 set(ringbolt_package_of_CUDA::cublasLt "CUDAToolkit")
 set(ringbolt_package_of_CUDA::nvrtc "CUDAToolkit")
 set(ringbolt_package_of_CUDNN::cudnn "CUDNN")
-set(ringbolt_package_of_NCCL::nccl "NCCL")
 set(ringbolt_package_of_nlohmann_json::nlohmann_json "nlohmann_json")
 
 set(RINGBOLT_DEPENDENCIES "")
@@ -63,7 +62,6 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/ringbolt-config.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/generated/ringbolt-config-version.cmake
   COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/generated/ringbolt-config.cmake ${CMAKE_CURRENT_LIST_DIR}/FindCUDNN.cmake
-              ${CMAKE_CURRENT_LIST_DIR}/FindNCCL.cmake
               ${PROJECT_BINARY_DIR}/generated/ringbolt-config-version.cmake
   DESTINATION ${ringbolt_package_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

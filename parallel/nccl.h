@@ -24,11 +24,13 @@ using GiveUp = std::function<void(const std::string&)>;
 /// The communicator of the same ranks as `host`, over which it is set up, for tensors of `backend`.
 /// Both must outlive it and all that is split from it. Without `give_up` the process then ends with
 /// a line on standard error. Collective over `host`. Throws: NotBuilt where this build has no NCCL;
-/// UsageError where the backend has no GPU; CommError where the NCCL library is too old.
+/// UsageError where the backend has no GPU; CommError where the NCCL library is not there or too
+/// old.
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Backend& backend,
                                                      GiveUp give_up = {});
 
-/// "NCCL 2.28.9", of the library that the program has found; empty where this build has none.
+/// "NCCL 2.28.9", of the library that the program has found; empty where there is none, or this
+/// build has none.
 std::string nccl_library();
 
 }  // namespace ringbolt

@@ -5,9 +5,9 @@
 namespace ringbolt {
 
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Backend&, GiveUp) {
-  throw NotBuilt(message("cannot exchange data between GPUs by NCCL",
-                         "this build of Ringbolt has no NCCL",
-                         "Build it with: cmake --workflow --preset cuda, where NCCL is installed."));
+  throw NotBuilt(
+      message("cannot exchange data between GPUs by NCCL", "this build of Ringbolt has no NCCL",
+              "Build it with: cmake --workflow --preset cuda, where NCCL is installed."));
 }
 
 std::string nccl_library() { return ""; }
