@@ -8,6 +8,7 @@
 #include "apps/bench_ring.h"
 #include "apps/commands.h"
 #include "apps/common_options.h"
+#include "apps/rank_device.h"
 #include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
@@ -88,6 +89,7 @@ struct BenchOptions {
                                 {"striped", LayoutKind::striped},
                                 {"contiguous", LayoutKind::contiguous}},
                                "How the sequence is dealt to ranks");
+    ranks.declare_communicator(options);
     options
         .add("watchdog-seconds", "S", ranks.watchdog_seconds,
              "Longest wait for another rank before the run ends; 0 waits for ever")
@@ -173,7 +175,7 @@ class Report {
 };
 
 std::vector<DType> dtypes_of(const BenchOptions& o) {
-  const bool has_bf16 = o.device.device == Device::cuda || cpu::measure_peak(cpu::choose_isa(), 0.01).bf16_flops > 0;
+  const bool has_bf16 = o.device.device == Device::cuda || cpu::measure_peak(cpu::choose_isa(), DType::bf16, 0.01) > 0;
   if (o.dtypes == Dtypes::bf16 && !has_bf16) {
     throw DeviceError(message("there is no bf16 peak to compare with",
                               "this machine has no such instructions", "Use --dtype f32."));
@@ -256,11 +258,10 @@ void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
 }
 
 void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
-  const PeakMeasure peak = [&](DType dtype) {
-    if (o.device.device == Device::cuda) return matmul_peak(backend, dtype, 0.2);
-    const cpu::PeakRate rate = cpu::measure_peak(cpu::choose_isa());
-    return dtype == DType::f32 ? rate.f32_flops : rate.bf16_flops;
+  const auto cpu_peak = [](DType dtype) {
+    return cpu::measure_peak(cpu::choose_isa(), dtype, kPeakSeconds);
   };
+  const PeakMeasure peak = o.device.device == Device::cuda ? matmul_peak(backend) : cpu_peak;
   if (o.what == What::rotary) return bench_rotary(o, backend, report);
   const std::vector<DType> dtypes = dtypes_of(o);
   const auto attention_cases =
@@ -312,7 +313,8 @@ RingReport bench_on_ranks(const BenchOptions& o) {
   RingReport report;
   run_on_ranks("bench", o.ranks, [&](Communicator& world) {
     const std::unique_ptr<Backend> backend = o.device.make_backend(o.ranks.local_ranks);
-    RingReport mine = bench_ring(bench, *backend, world);
+    const auto tensors = make_tensor_communicator("bench", o.device, o.ranks, world, *backend);
+    RingReport mine = bench_ring(bench, *backend, *tensors);
     mine.text = backend->description() + " a rank\n\n" + mine.text;
     if (world.rank() == 0) report = std::move(mine);
   });

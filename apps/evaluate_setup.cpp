@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "apps/rank_device.h"
 #include "core/base/error.h"
 #include "io/text_source.h"
 #include "parallel/placement.h"
@@ -92,13 +93,15 @@ EvaluationData open_data(const EvaluateOptions& o) {
 
 RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const EvaluationData& data)
     : backend(o.device.make_backend(o.mesh.ranks.local_ranks)),
+      tensors(make_tensor_communicator("evaluate", o.device, o.mesh.ranks, world, *backend)),
       config(o.model.config()),
       protocols(protocols_for(o, data, config)),
-      decision(decide(o, world, *backend, config)),
+      decision(decide(o, *tensors, *backend, config)),
       memory(check_evaluation_memory(o, shape_of(o, config, decision), protocols,
-                                     data.tokens.tokens())),
+                                     data.tokens.tokens(),
+                                     available_bytes(o.device, o.mesh.ranks, world))),
       loaded(*backend, o.model, memory.piece_tokens),
-      mesh(world, decision.mesh) {
+      mesh(world, *tensors, decision.mesh) {
   backend->reset_peak_memory();  // what the measurements of --attention auto took
 }
 

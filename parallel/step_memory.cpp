@@ -6,6 +6,7 @@
 #include "core/cpu/packed_product.h"
 #include "core/model/head.h"
 #include "core/model/rope_scaling.h"
+#include "parallel/device_communicator.h"
 
 namespace ringbolt {
 namespace {
@@ -109,7 +110,11 @@ void StepMemory::attention_backward() {
       ledger_.hold(attention, (narrow() ? query_sum : 0) + (own_key_sum ? key_sum : 0));
   if (gathers()) {
     const Hold all = ledger_.hold(attention, c_.mesh.ring() * (traded_keys() + key_sum));
-    return library_backward();
+    library_backward();
+    const int64_t elements = c_.mesh.ring() * key_sum / kF32;
+    const Hold terms =
+        ledger_.hold(workspace, c_.gpu ? device_reduction_bytes(c_.mesh.ring(), elements) : 0);
+    return;
   }
   const bool queries_travel = c_.attention.backward == RingBackward::queries;
   // q, dout, lse and delta behind one another; a ring of one packs them, too.

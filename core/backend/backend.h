@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/transfers.h"
 #include "core/tensor/tensor.h"
 
 namespace ringbolt {
@@ -77,6 +78,9 @@ class Backend {
   virtual void reset_peak_memory() = 0;
 
   virtual void synchronize() = 0;
+  /// Copies beside the compute stream, and the order between both. None where tensors are host memory and operations are
+  /// done when they return.
+  virtual Transfers* transfers() = 0;
   /// A backend that computes on the calling thread calls `poll` from it between tiles of attention, about every 100 us, so
   /// that a transfer moves on while a kernel runs; an empty one ends that. What `poll` throws is thrown by the operation
   /// after its last tile. A device with streams of its own computes and transfers at once, and never calls it.

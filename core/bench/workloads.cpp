@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
 
 #include "core/base/error.h"
 #include "core/base/random.h"
@@ -45,31 +48,38 @@ void fill_weights(Backend& backend, ParameterStore& store) {
   store.weights_changed();
 }
 
-/// Times `work` between two measurements of the peak.
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Times `work` in alternation with the peak.
 BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
                     const std::function<void()>& work) {
-  BenchResult result{name, dtype, {}, flops, peak(dtype)};
+  std::vector<double> peaks;
   reset_resident_peak();
-  result.timing = time_repeatedly(work, seconds);
-  result.resident_bytes = resident_peak_bytes();
-  result.peak = std::max(result.peak, peak(dtype));
-  return result;
+  const Timing timing =
+      time_repeatedly(work, seconds, {.before = [&] { peaks.push_back(peak(dtype)); }});
+  return {name, dtype, timing, flops, median(peaks), resident_peak_bytes()};
 }
 
 }  // namespace
 
-Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_t least) {
+Timing time_repeatedly(const std::function<void()>& work, double seconds,
+                       const Repetition& repetition) {
   using Clock = std::chrono::steady_clock;
   work();
   std::vector<double> taken;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  while (static_cast<int64_t>(taken.size()) < least || Clock::now() < end) {
+  while (static_cast<int64_t>(taken.size()) < repetition.least || Clock::now() < end) {
+    if (repetition.before) repetition.before();
     const auto start = Clock::now();
     work();
     taken.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   }
-  std::sort(taken.begin(), taken.end());
-  return {taken[taken.size() / 2], taken.front(), taken.back(), static_cast<int64_t>(taken.size())};
+  const auto [least, most] = std::minmax_element(taken.begin(), taken.end());
+  return {median(taken), *least, *most, static_cast<int64_t>(taken.size())};
 }
 
 void reset_resident_peak() { std::ofstream("/proc/self/clear_refs") << 5; }
@@ -94,19 +104,58 @@ std::vector<MatmulCase> matmul_cases() {
           {"vocabulary 1024x32000x512", 1024, 32000, 512, kNo, kYes}};
 }
 
+namespace {
+
+/// A matrix product and its operands.
+class MatmulRun {
+ public:
+  MatmulRun(Backend& backend, const MatmulCase& shape, DType dtype)
+      : backend_(backend),
+        shape_(shape),
+        a_(operand(shape.transpose_a, shape.m, shape.k, dtype, 1)),
+        b_(operand(shape.transpose_b, shape.k, shape.n, dtype, 2)),
+        c_(backend.allocate(dtype, {shape.m, shape.n})) {}
+
+  double flops() const {
+    return 2.0 * static_cast<double>(shape_.m * shape_.n) * static_cast<double>(shape_.k);
+  }
+  void operator()() {
+    backend_.matmul(a_, shape_.transpose_a, b_, shape_.transpose_b, c_);
+    backend_.synchronize();
+  }
+
+ private:
+  Tensor operand(Transpose transpose, int64_t rows, int64_t columns, DType dtype, uint64_t seed) {
+    const Shape shape = transpose == Transpose::yes ? Shape{columns, rows} : Shape{rows, columns};
+    return random_tensor(backend_, dtype, shape, seed);
+  }
+
+  Backend& backend_;
+  MatmulCase shape_;
+  Tensor a_;
+  Tensor b_;
+  Tensor c_;
+};
+
+}  // namespace
+
 BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype, double seconds,
                          const PeakMeasure& peak) {
-  const auto operand = [&](Transpose transpose, int64_t rows, int64_t columns, uint64_t seed) {
-    return random_tensor(backend, dtype, transpose == Transpose::yes ? Shape{columns, rows} : Shape{rows, columns}, seed);
+  MatmulRun run(backend, shape, dtype);
+  return measure(shape.name, dtype, run.flops(), peak, seconds, [&] { run(); });
+}
+
+PeakMeasure matmul_peak(Backend& backend) {
+  const auto runs = std::make_shared<std::map<DType, MatmulRun>>();
+  return [&backend, runs](DType dtype) {
+    auto run = runs->find(dtype);
+    if (run == runs->end()) {
+      const int64_t n = dtype == DType::bf16 ? 8192 : 4096;
+      const MatmulCase square{"peak", n, n, n, Transpose::no, Transpose::yes};
+      run = runs->try_emplace(dtype, backend, square, dtype).first;
+    }
+    return run->second.flops() / time_repeatedly(std::ref(run->second), kPeakSeconds).median_seconds;
   };
-  const Tensor a = operand(shape.transpose_a, shape.m, shape.k, 1);
-  const Tensor b = operand(shape.transpose_b, shape.k, shape.n, 2);
-  Tensor c = backend.allocate(dtype, {shape.m, shape.n});
-  const double flops = 2.0 * static_cast<double>(shape.m * shape.n) * static_cast<double>(shape.k);
-  return measure(shape.name, dtype, flops, peak, seconds, [&] {
-    backend.matmul(a, shape.transpose_a, b, shape.transpose_b, c);
-    backend.synchronize();
-  });
 }
 
 namespace {
@@ -170,12 +219,6 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
   return {forward, measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
 }
 
-double matmul_peak(Backend& backend, DType dtype, double seconds) {
-  const int64_t n = dtype == DType::bf16 ? 8192 : 4096;
-  const MatmulCase square{"peak", n, n, n, Transpose::no, Transpose::yes};
-  return bench_matmul(backend, square, dtype, seconds, [](DType) { return 1.0; }).rate();
-}
-
 TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t context_length) {
   const double layer = static_cast<double>(c.hidden_size) *
                        static_cast<double>(2 * c.query_width() + 2 * c.key_value_width() + 3 * c.intermediate_size);
@@ -189,6 +232,8 @@ TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t co
 
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
                               const PeakMeasure& peak, const RotaryTables& rotary) {
+  static_cast<void>(peak(dtype));
+  const int64_t of_peak = backend.memory().live_bytes;  // what it keeps is no part of the step
   ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
   fill_weights(backend, parameters);
   Transformer model(backend, parameters);
@@ -214,7 +259,7 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   const BenchResult result =
       measure(name, dtype, flops.causal, peak, seconds, [&] { training.run(++number); });
   return {result, flops, static_cast<double>(recipe.tokens_per_step()) / result.timing.median_seconds,
-          backend.memory().peak_bytes};
+          backend.memory().peak_bytes - of_peak};
 }
 
 }  // namespace ringbolt

@@ -24,15 +24,21 @@ struct Timing {
   int64_t repetitions;
 };
 
-/// Runs `work` once to warm up, then until `seconds` have passed, at least `least` times.
-Timing time_repeatedly(const std::function<void()>& work, double seconds, int64_t least = 3);
+struct Repetition {
+  int64_t least = 3;               ///< how often, however long it takes
+  std::function<void()> before{};  ///< called before each repetition, and not timed
+};
+
+/// Runs `work` once to warm up, then until `seconds` have passed.
+Timing time_repeatedly(const std::function<void()>& work, double seconds,
+                       const Repetition& repetition = {});
 
 struct BenchResult {
   std::string name;
   DType dtype;
   Timing timing;
   double flops;  ///< floating-point operations of one repetition
-  double peak;   ///< FLOP/s of the machine, the larger of one measurement before and one after
+  double peak;   ///< FLOP/s of the machine: the median of short measurements, one before each repetition
   int64_t resident_bytes = 0;  ///< of the whole process while it ran, at most; 0 where the system does not tell
 
   double rate() const { return flops / timing.median_seconds; }
@@ -44,8 +50,14 @@ void reset_resident_peak();
 /// The most memory that this process had resident since then, in bytes; 0 where the system does not tell.
 int64_t resident_peak_bytes();
 
-/// FLOP/s of this machine for inputs of a dtype; measured anew each time, as shared machines change.
+/// FLOP/s of this machine for inputs of a dtype, from a run of some milliseconds. Clocks move with what shares a machine,
+/// so that it is measured in alternation with what is compared with it.
 using PeakMeasure = std::function<double(DType dtype)>;
+/// How long such a run takes.
+inline constexpr double kPeakSeconds = 0.01;
+/// What a large square product reaches: for a device whose peak no loop of ours can show. Keeps the operands, 200 MiB for
+/// f32 and 384 MiB for bf16.
+PeakMeasure matmul_peak(Backend& backend);
 
 struct MatmulCase {
   std::string name;
@@ -89,9 +101,6 @@ struct StepBench {
   double tokens_per_second;
   int64_t peak_bytes;     ///< of tensors
 };
-/// FLOP/s that a large square product reaches here: what a device whose peak no loop of ours can show is compared with.
-double matmul_peak(Backend& backend, DType dtype, double seconds);
-
 /// A whole optimizer step of a model with initial weights, on random tokens.
 StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtype, double seconds,
                               const PeakMeasure& peak, const RotaryTables& rotary);

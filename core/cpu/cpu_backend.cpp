@@ -34,6 +34,7 @@ class CpuBackend final : public Backend {
   void reset_peak_memory() override { allocator_.reset_peak(); }
 
   void synchronize() override {}
+  Transfers* transfers() override { return nullptr; }
   void set_progress(std::function<void()> poll) override { progress_.set(std::move(poll)); }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());

@@ -149,12 +149,13 @@ class Run {
     block.a_row_stride = p_.a.row_stride * element_;
     block.a_tile_stride = kTileRows * block.a_row_stride;
     block.a_word_stride = 4;
+    block.tiles = nullptr;
     if (!p_.a.lies_transposed()) return;
     const int64_t tile_words = tile_words_for(part.words);
-    auto* tiles =
+    block.tiles =
         static_cast<float*>(thread_scratch(divide_up(part.rows, kTileRows) * tile_words * 4));
-    kernels_.pack_tiles(at(part), p_.a.column_stride, depth_of(part), part.rows, tiles, tile_words);
-    block.a = reinterpret_cast<const char*>(tiles);
+    block.transposed = {at(part), p_.a.column_stride, depth_of(part), p_.a.rows - part.row};
+    block.a = reinterpret_cast<const char*>(block.tiles);
     block.a_tile_stride = tile_words * 4;
     block.a_row_stride = 4;
     block.a_word_stride = kTileRows * 4;

@@ -37,11 +37,10 @@ double best_rate(float (*loop)(int64_t), int64_t flops, double seconds) {
 
 }  // namespace
 
-PeakRate measure_peak(Isa isa, double seconds) {
+double measure_peak(Isa isa, DType dtype, double seconds) {
   const PeakLoops loops = peak_loops(isa);
-  PeakRate rate{best_rate(loops.f32, loops.f32_flops, seconds), 0};
-  if (loops.bf16 != nullptr) rate.bf16_flops = best_rate(loops.bf16, loops.bf16_flops, seconds);
-  return rate;
+  if (dtype == DType::f32) return best_rate(loops.f32, loops.f32_flops, seconds);
+  return loops.bf16 == nullptr ? 0 : best_rate(loops.bf16, loops.bf16_flops, seconds);
 }
 
 }  // namespace ringbolt::cpu

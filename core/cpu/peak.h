@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/cpu/isa.h"
+#include "core/tensor/dtype.h"
 
 namespace ringbolt::cpu {
 
@@ -19,12 +20,8 @@ PeakLoops peak_loops_avx2();
 PeakLoops peak_loops_avx512();
 PeakLoops peak_loops_avx512_bf16();
 
-struct PeakRate {
-  double f32_flops;   ///< floating-point operations a second over all threads, the best of several short runs
-  double bf16_flops;  ///< 0 without bf16 instructions
-};
-
-/// Takes about `seconds` for each type.
-PeakRate measure_peak(Isa isa, double seconds = 0.3);
+/// Floating-point operations a second over all threads with inputs of `dtype`: the best of the runs of 1 to 2 ms that
+/// `seconds` have room for, at least one. 0 for bf16 without bf16 instructions.
+double measure_peak(Isa isa, DType dtype, double seconds);
 
 }  // namespace ringbolt::cpu

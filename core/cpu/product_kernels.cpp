@@ -140,29 +140,36 @@ void weave_edge(const T* x, int64_t stride, int64_t rows, int64_t columns, float
   weave_eight(part[0], part[1], words);
 }
 
-// 8 words are written where 6 belong: the two too many are overwritten by the next row's.
+/// A tile that is copied from the transpose of A.
 template <class T>
-void pack_tiles(const void* a, int64_t stride, int64_t depth, int64_t rows, float* tiles,
-                int64_t tile_words) {
-  constexpr int64_t kAhead = 16;  // words
-  constexpr int64_t kLineElements = 64 / static_cast<int64_t>(sizeof(T));
-  const T* x = static_cast<const T*>(a);
-  for (int64_t d = 0; d < depth; d += kPerWord<T>, x += kPerWord<T> * stride, tiles += kTileRows) {
-    for (int64_t r = 0; r < rows; r += kLineElements) {
-      for (int64_t i = 0; i < kPerWord<T>; ++i)
-        __builtin_prefetch(x + (kAhead * kPerWord<T> + i) * stride + r);
-    }
-    float* words = tiles;
-    const bool whole = d + kPerWord<T> <= depth;
-    for (int64_t r = 0; r < rows; r += kTileRows, words += tile_words) {
-      if (whole && r + 8 <= rows) {
-        weave_eight(x + r, x + (kPerWord<T> - 1) * stride + r, words);
-      } else {
-        weave_edge(x + r, stride, depth - d, rows - r, words);
-      }
-    }
+struct TileCopy {
+  const T* from;
+  int64_t stride;
+  float* to;
+
+  /// All words, also where they end within one or fewer than 8 rows are there.
+  void edge(int64_t depth, int64_t rows) const {
+    float* words = to;
+    const T* x = from;
+    for (int64_t d = 0; d < depth; d += kPerWord<T>, x += kPerWord<T> * stride, words += kTileRows)
+      weave_edge(x, stride, depth - d, rows, words);
   }
+};
+
+/// One word of its rows. 8 rows are written where 6 belong: the two too many are overwritten by the
+/// next word's.
+template <class T>
+RINGBOLT_SIMD void copy_word(const TileCopy<T>& tile, int64_t word) {
+  constexpr int64_t kAhead = 64;  // words
+  const T* x = tile.from + word * kPerWord<T> * tile.stride;
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < kPerWord<T>; ++i)
+    __builtin_prefetch(x + (kAhead * kPerWord<T> + i) * tile.stride + 7);
+  weave_eight(x, x + (kPerWord<T> - 1) * tile.stride, tile.to + word * kTileRows);
 }
+
+struct NoCopy {};
+RINGBOLT_SIMD void copy_word(const NoCopy&, int64_t) {}
 
 /// A word of any type.
 using Word = float __attribute__((may_alias, aligned(2)));
@@ -177,10 +184,10 @@ struct TileOfA {
   int64_t step;
 };
 
-/// sums[r][n] = sum over words w of a[r][w] * panel[w][n].
-template <class Product>
+/// sums[r][n] = sum over words w of a[r][w] * panel[w][n]; copies a word beside each.
+template <class Product, class Copy>
 RINGBOLT_SIMD void multiply_tile(const TileOfA& a, const float* panel, int64_t words,
-                                 Sums& result) {
+                                 const Copy& copy, Sums& result) {
   Floats sums[kTileRows][kTileVectors];  // (registers: of `result` the compiler makes memory)
   const char* rows[kTileRows];
 #pragma GCC unroll 6
@@ -194,6 +201,7 @@ RINGBOLT_SIMD void multiply_tile(const TileOfA& a, const float* panel, int64_t w
     Floats b[kTileVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kTileVectors; ++v) b[v] = load(panel + v * kLanes);
+    copy_word(copy, w);
 #pragma GCC unroll 6
     for (int r = 0; r < kTileRows; ++r) {
       const Floats x = broadcast(*reinterpret_cast<const Word*>(rows[r] + w * step));
@@ -269,48 +277,79 @@ RINGBOLT_SIMD void ask_for(const TileOfC<C>& c, int64_t rows) {
   }
 }
 
-template <class Product, class C>
+template <class T>
+TileCopy<T> copy_of_tile(const ProductBlock& block, int64_t tile) {
+  return {static_cast<const T*>(block.transposed.first) + tile * kTileRows, block.transposed.stride,
+          block.tiles + tile * tile_words_for(block.words)};
+}
+
+/// All words of a tile can be copied without a look at edges.
+template <class T>
+bool is_inner(const ProductBlock& block, int64_t tile) {
+  return tile * kTileRows + 8 <= block.transposed.readable &&
+         block.words * kPerWord<T> == block.transposed.depth;
+}
+
+template <class T>
+void copy_tile(const ProductBlock& block, int64_t tile) {
+  const TileCopy<T> copy = copy_of_tile<T>(block, tile);
+  if (!is_inner<T>(block, tile))
+    return copy.edge(block.transposed.depth, block.rows - tile * kTileRows);
+  for (int64_t w = 0; w < block.words; ++w) copy_word(copy, w);
+}
+
+/// The product of one tile of A with one panel.
+template <class Product, class C, class Copy>
+void multiply(const ProductBlock& block, int64_t tile, int64_t column, const float* panel,
+              const Copy& copy) {
+  const int64_t row = tile * kTileRows;
+  const int64_t rows = smaller_of(kTileRows, block.rows - row);
+  const int64_t columns = smaller_of(kPanelColumns, block.columns - column);
+  TileOfA a{{}, block.a_word_stride};
+  for (int64_t r = 0; r < kTileRows; ++r)
+    a.rows[r] = block.a + tile * block.a_tile_stride + smaller_of(r, rows - 1) * block.a_row_stride;
+  const TileOfC<C> c{reinterpret_cast<C*>(block.c + row * block.c_stride) + column,
+                     block.c_stride / static_cast<int64_t>(sizeof(C)),
+                     block.bias == nullptr ? nullptr : block.bias + column, block.accumulate};
+  ask_for(c, rows);
+  Sums sums;
+  multiply_tile<Product>(a, panel, block.words, copy, sums);
+  if (rows == kTileRows && columns == kPanelColumns) return store_tile(sums, c);
+  // (`sums` itself stays in registers: the address sanitizer's stack, which does not align vectors,
+  // would get it.)
+  PartOfTile part;
+#pragma GCC unroll 6
+  for (int r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVectors; ++v) store(part[r] + v * kLanes, sums.of[r][v]);
+  }
+  store_part(part, c, rows, columns);
+}
+
+template <class Product, class T, class C>
 void multiply(const ProductBlock& block) {
   const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
+  bool copies = block.tiles != nullptr;
+  if (copies) copy_tile<T>(block, 0);
   const float* panel = block.b;
   for (int64_t column = 0; column < block.columns;
        column += kPanelColumns, panel += block.panel_words) {
-    const int64_t columns = smaller_of(kPanelColumns, block.columns - column);
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t row = tile * kTileRows;
-      const int64_t rows = smaller_of(kTileRows, block.rows - row);
-      TileOfA a{{}, block.a_word_stride};
-      for (int64_t r = 0; r < kTileRows; ++r) {
-        a.rows[r] =
-            block.a + tile * block.a_tile_stride + smaller_of(r, rows - 1) * block.a_row_stride;
-      }
-      const TileOfC<C> c{reinterpret_cast<C*>(block.c + row * block.c_stride) + column,
-                         block.c_stride / static_cast<int64_t>(sizeof(C)),
-                         block.bias == nullptr ? nullptr : block.bias + column, block.accumulate};
-      ask_for(c, rows);
-      Sums sums;
-      multiply_tile<Product>(a, panel, block.words, sums);
-      if (rows == kTileRows && columns == kPanelColumns) {
-        store_tile(sums, c);
+      const int64_t next = tile + 1;
+      if (copies && next < tiles && is_inner<T>(block, next)) {
+        multiply<Product, C>(block, tile, column, panel, copy_of_tile<T>(block, next));
       } else {
-        // (`sums` itself stays in registers: the address sanitizer's stack, which does not align
-        // vectors, would get it.)
-        PartOfTile part;
-#pragma GCC unroll 6
-        for (int r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 4
-          for (int v = 0; v < kTileVectors; ++v) store(part[r] + v * kLanes, sums.of[r][v]);
-        }
-        store_part(part, c, rows, columns);
+        if (copies && next < tiles) copy_tile<T>(block, next);
+        multiply<Product, C>(block, tile, column, panel, NoCopy{});
       }
     }
+    copies = false;
   }
 }
 
 template <class Product, class T>
 constexpr ProductKernels kernels_of() {
-  return {pack_rows<T>, pack_columns<T>, pack_tiles<T>, multiply<Product, float>,
-          multiply<Product, bf16>};
+  return {pack_rows<T>, pack_columns<T>, multiply<Product, T, float>, multiply<Product, T, bf16>};
 }
 
 constexpr ProductKernels kF32 = kernels_of<F32Product, float>();

@@ -4,7 +4,8 @@
 // A word is 32 bits along the summed dimension (the depth): one f32, or two neighbours in bf16. B
 // is copied into panels of kPanelColumns columns, words (padded depth, kPanelColumns), so that a
 // tile of C in registers reads it as one stream; A is read as it is where its rows are contiguous,
-// and copied into tiles of kTileRows rows, words (depth, kTileRows), where it lies transposed.
+// and copied into tiles of kTileRows rows, words (depth, kTileRows), where it lies transposed: the
+// product with the first panel copies each tile while it multiplies the one before.
 // product_kernels.cpp is compiled once for each instruction set; see core/cpu/simd.h.
 #pragma once
 
@@ -18,6 +19,14 @@ constexpr int64_t kPanelColumns = 64;
 constexpr int64_t kTileRows = 6;     ///< rows of A that are multiplied at once
 constexpr int64_t kDepthWords = 16;  ///< a panel's depth is a multiple of this: zeros behind B's
 
+/// A (rows, depth) of which the transpose is stored.
+struct TransposedA {
+  const void* first;
+  int64_t stride;    ///< elements from one step of the depth to the next
+  int64_t depth;     ///< elements
+  int64_t readable;  ///< rows from the first on that exist: those of the block, and others
+};
+
 /// C (rows, columns) = A (rows, words) B (words, columns), or added to what is there.
 struct ProductBlock {
   int64_t rows, words, columns;
@@ -25,8 +34,10 @@ struct ProductBlock {
   int64_t a_tile_stride;  ///< bytes from kTileRows rows to the next
   int64_t a_row_stride;   ///< bytes from a row to the next, within them
   int64_t a_word_stride;  ///< bytes from a word to the next
-  const float* b;         ///< panels
-  int64_t panel_words;    ///< from a panel to the next
+  float* tiles;  ///< where A, tiles as wide as tile_words_for(words), is copied first; or null
+  TransposedA transposed;  ///< where it is copied from
+  const float* b;          ///< panels
+  int64_t panel_words;     ///< from a panel to the next
   char* c;
   int64_t c_stride;   ///< bytes from a row to the next
   const float* bias;  ///< one a column, added to every row; or none
@@ -43,10 +54,6 @@ struct ProductKernels {
   /// columns <= kPanelColumns.
   void (*pack_columns)(const void* b, int64_t stride, int64_t depth, int64_t columns, float* panel,
                        int64_t panel_words);
-  /// Tiles from the transpose of A: (depth, rows), tiles `tile_words` apart.
-  /// Requires: tile_words >= tile_words_for(words of the depth).
-  void (*pack_tiles)(const void* a, int64_t stride, int64_t depth, int64_t rows, float* tiles,
-                     int64_t tile_words);
   void (*multiply_to_f32)(const ProductBlock& block);
   void (*multiply_to_bf16)(const ProductBlock& block);  ///< sums in f32, one rounding
 };

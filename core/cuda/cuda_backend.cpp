@@ -1,5 +1,6 @@
 #include "core/cuda/cuda_backend.h"
 
+#include <array>
 #include <cstring>
 
 #include "core/base/error.h"
@@ -8,6 +9,7 @@
 #include "core/cuda/memory.h"
 #include "core/cuda/rowwise.h"
 #include "core/cuda/runtime.h"
+#include "core/cuda/transfers.h"
 
 namespace ringbolt {
 namespace {
@@ -60,6 +62,7 @@ class CudaBackend final : public Backend {
       : facts_(cuda::open_device(device)),
         stream_(cuda::make_stream()),
         memory_(device, stream_.get()),
+        transfers_(device, stream_.get()),
         uploader_(stream_.get()),
         scalar_(sizeof(double)),
         matmul_(stream_.get(), memory_),
@@ -84,6 +87,7 @@ class CudaBackend final : public Backend {
   }
   MemoryUse memory() const override { return memory_.use(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
+  Transfers* transfers() override { return &transfers_; }
   void set_progress(std::function<void()>) override {}
   void synchronize() override { RINGBOLT_CUDA(cudaStreamSynchronize(stream())); }
   void upload(const void* host, View device) override {
@@ -200,6 +204,7 @@ class CudaBackend final : public Backend {
   cuda::DeviceFacts facts_;
   cuda::Stream stream_;
   cuda::Memory memory_;
+  cuda::StreamTransfers transfers_;
   Uploader uploader_;
   HostBuffer scalar_;
   cuda::Matmul matmul_;
@@ -214,6 +219,14 @@ std::unique_ptr<Backend> make_cuda_backend(int device) {
 
 int64_t cuda_memory_bytes(int device) {
   return static_cast<int64_t>(cuda::open_device(device).memory_bytes);
+}
+
+int cuda_device_count() { return cuda::count_devices(); }
+
+std::string cuda_bus_id(int device) {
+  std::array<char, 32> id{};
+  RINGBOLT_CUDA(cudaDeviceGetPCIBusId(id.data(), static_cast<int>(id.size()), device));
+  return id.data();
 }
 
 bool cuda_is_built() { return true; }

@@ -114,9 +114,8 @@ void attention(benchmark::State& state, DType dtype, Direction direction) {
   problem.forward();  // backward needs lse; warms up
   const double operations = problem.pairs * (direction == Direction::forward ? 4 : 10);
   const double cpu_peak = peak_by_cpu_time(dtype, isa);
-  const cpu::PeakRate rates = cpu::measure_peak(isa, 0.1);
-  const bool narrow = dtype == DType::bf16 && rates.bf16_flops > 0;
-  const double peak = narrow ? rates.bf16_flops : rates.f32_flops;
+  const double narrow = dtype == DType::bf16 ? cpu::measure_peak(isa, dtype, 0.1) : 0;
+  const double peak = narrow > 0 ? narrow : cpu::measure_peak(isa, DType::f32, 0.1);
   std::vector<double> rate;
   std::vector<double> cpu_rate;
   for (auto _ : state) {

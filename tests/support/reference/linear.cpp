@@ -2,20 +2,28 @@
 
 namespace ringbolt::reference {
 
+namespace {
+
+Values transposed(const Values& x, int64_t rows, int64_t columns) {
+  Values y = zeros(columns * rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) row(y, c, rows)[r] = row(x, r, columns)[c];
+  }
+  return y;
+}
+
+}  // namespace
+
 Values matmul(const Values& a, Transpose transpose_a, const Values& b, Transpose transpose_b,
               int64_t m, int64_t inner, int64_t n) {
+  if (transpose_b == Transpose::yes)
+    return matmul(a, transpose_a, transposed(b, n, inner), Transpose::no, m, inner, n);
   Values c = zeros(m * n);
   for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      double sum = 0;
-      for (int64_t k = 0; k < inner; ++k) {
-        const double a_ik =
-            transpose_a == Transpose::yes ? a.data()[k * m + i] : a.data()[i * inner + k];
-        const double b_kj =
-            transpose_b == Transpose::yes ? b.data()[j * inner + k] : b.data()[k * n + j];
-        sum += a_ik * b_kj;
-      }
-      c.data()[i * n + j] = sum;
+    for (int64_t k = 0; k < inner; ++k) {
+      const double a_ik =
+          transpose_a == Transpose::yes ? a.data()[k * m + i] : a.data()[i * inner + k];
+      add_scaled(a_ik, row(b, k, n), row(c, i, n), n);
     }
   }
   return c;
