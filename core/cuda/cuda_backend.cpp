@@ -181,6 +181,21 @@ class CudaBackend final : public Backend {
     attention_.backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
   }
 
+  // --- fp8 attention
+  // ------------------------------------------------------------------------------------------------------
+  void require_e4m3_attention(E4m3Output output) const override {
+    const std::string why = cuda::why_no_e4m3_attention(facts_.arch, output);
+    if (!why.empty()) throw UsageError(why);
+  }
+  void quantize(ConstView x, View codes, View scales) override {
+    cuda::quantize(stream(), memory_, x, codes, scales);
+  }
+  void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
+                              const E4m3View& v, float scale, E4m3Output output, View out,
+                              View lse) override {
+    attention_.forward_e4m3(slices, q, k, v, scale, output, out, lse);
+  }
+
   // --- optimizer
   // --------------------------------------------------------------------------------------------------------
   double sum_of_squares(ConstView x) override {

@@ -258,6 +258,18 @@ class LazyBackend final : public Backend {
       cpu.attention_backward(kept, q, k, v, dout, lse, delta, scale, dq, dk, dv);
     });
   }
+  void require_e4m3_attention(E4m3Output) const override {}
+  void quantize(ConstView x, View codes, View scales) override {
+    give([=](Backend& cpu) { cpu.quantize(x, codes, scales); });
+  }
+  void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
+                              const E4m3View& v, float scale, E4m3Output output, View out,
+                              View lse) override {
+    const std::vector<AttentionSlice> kept(slices.begin(), slices.end());
+    give([=](Backend& cpu) {
+      cpu.attention_forward_e4m3(kept, q, k, v, scale, output, out, lse);
+    });
+  }
   double sum_of_squares(ConstView x) override {
     synchronize();
     return cpu_->sum_of_squares(x);
