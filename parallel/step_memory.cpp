@@ -247,11 +247,17 @@ void StepMemory::product(int64_t rows, int64_t depth, int64_t columns) {
 
 /// Log-sum-exps as cuDNN writes them; where results are joined, its block, too.
 void StepMemory::library_forward() {
-  // A rounded output and its log-sum-exps are joined to the others: core/cpu/quantize.cpp.
+  // On a CPU a rounded output and its log-sum-exps are joined to the others (core/cpu/quantize.cpp).
   const bool apart = !c_.gpu && c_.attention.dtype == AttentionDType::fp8_output;
   const Hold part = ledger_.hold(attention, apart ? queries() / a_ * kF32 + rows() : 0);
-  if (!cudnn()) return;
-  const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 ? queries() : 0));
+  if (c_.gpu && is_fp8(c_.attention.dtype)) {  // its block is always apart, in E4M3 or bf16
+    const int64_t element = c_.attention.dtype == AttentionDType::fp8_output ? 1 : 2;
+    const Hold block = ledger_.hold(workspace, rows() + queries() / a_ * element);
+    return;
+  }
+  const bool in_bf16 = c_.attention.dtype == AttentionDType::bf16 && !narrow();
+  if (!cudnn() && !(c_.gpu && in_bf16)) return;
+  const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 || in_bf16 ? queries() / a_ * 2 : 0));
 }
 
 /// core/cuda/attention.cpp: log-sum-exps, an output, dq, dk and dv in bf16; and cuDNN's: dq in
