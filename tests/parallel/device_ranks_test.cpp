@@ -86,6 +86,33 @@ TEST_P(OnDevice, AttentionMatchesTheWholeSequenceInEveryWay) {
   }
 }
 
+/// Blocks of codes with their scales travel as others do.
+TEST_P(OnDevice, Fp8AttentionIsTheCpusInEveryWay) {
+  const WholeProblem problem =
+      random_problem({0, 17, 18, 61}, AttentionSlice::Mask::causal, {8, 2, 16}, DType::bf16, 4);
+  const RankDevice devices[] = {RankDevice(), kind().make(6)};
+  int compared = 0;
+  run_thread_ranks(ranks(), kTimeout, [&](Communicator& world) {
+    for (Sharing sharing : all_sharings(ranks(), problem.heads)) {
+      sharing.choice.dtype = AttentionDType::fp8_output;
+      WholeResult results[2];
+      for (size_t i = 0; i < 2; ++i) {
+        const std::unique_ptr<Backend> backend = devices[i].backend();
+        const std::unique_ptr<Communicator> tensors = devices[i].tensors(world, *backend);
+        Meshes meshes(world, *tensors);
+        results[i] = solve_on_ranks(*backend, meshes(sharing.mesh), problem, sharing);
+      }
+      if (world.rank() != 0) continue;
+      // A GPU rounds no weights of pieces as short as these: half of what rounding costs.
+      const double most = kind().name == "lazy" ? 0 : 0.05;
+      EXPECT_LE(errors_of(results[1], results[0]).out, most) << sharing.str();
+      EXPECT_LE(errors_of(results[1], results[0]).lse, most / 100) << sharing.str();
+      ++compared;
+    }
+  });
+  EXPECT_GE(compared, 3);
+}
+
 /// The additions of every sum are in rank order on a device, too.
 TEST_P(OnDevice, TrainingHasTheBitsOfTheSameRanksOnTheCpu) {
   TrainingCase c{.config = untied_model()};
