@@ -52,7 +52,8 @@ void quantize_rows(ConstView x, View codes, View scales) {
   });
   for (int64_t part = 0; part < parts; ++part) {
     float most = 0;
-    for (int64_t task = 0; task < tasks; ++task) most = std::max(most, largest[static_cast<size_t>(task * parts + part)]);
+    for (int64_t task = 0; task < tasks; ++task)
+      most = std::max(most, largest[static_cast<size_t>(task * parts + part)]);
     scales.data<float>()[part] = e4m3_scale(most);
   }
   parallel_pieces(x.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
@@ -72,9 +73,11 @@ float scale_of(const E4m3View& x) { return *x.scale.data<float>(); }
 }  // namespace
 
 void quantize(ConstView x, View codes, View scales) {
-  require_attention(codes.shape() == x.shape() && codes.dtype() == DType::e4m3, "codes must be E4M3 of x's shape");
-  require_attention(scales.shape().rank() == 1 && scales.dim(0) > 0 && x.dim(1) % scales.dim(0) == 0,
-                    "scales must be (G), G equal parts of the heads");
+  require_attention(codes.shape() == x.shape() && codes.dtype() == DType::e4m3,
+                    "codes must be E4M3 of x's shape");
+  require_attention(
+      scales.shape().rank() == 1 && scales.dim(0) > 0 && x.dim(1) % scales.dim(0) == 0,
+      "scales must be (G), G equal parts of the heads");
   if (x.dtype() == DType::bf16) {
     quantize_rows<bf16>(x, codes, scales);
   } else {
@@ -93,12 +96,14 @@ void round_to_e4m3(View x, float scale) {
   });
 }
 
-void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k, const E4m3View& v, float scale,
-                            E4m3Output output, View out, View lse, Isa isa, const RowwiseKernels& kernels,
-                            Allocator& allocator, Progress* progress) {
+void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
+                            const E4m3View& v, float scale, E4m3Output output, View out, View lse,
+                            Isa isa, const RowwiseKernels& kernels, Allocator& allocator,
+                            Progress* progress) {
   const CodeScales codes{scale_of(q) * scale_of(k), scale_of(v)};
   if (output == E4m3Output::wide) {
-    return attention_forward(slices, q.codes, k.codes, v.codes, scale, out, lse, isa, progress, codes);
+    return attention_forward(slices, q.codes, k.codes, v.codes, scale, out, lse, isa, progress,
+                             codes);
   }
   const auto own = [&](const Shape& shape) {
     return Tensor(allocator.allocate(shape.elements() * size_of(DType::f32)), DType::f32, shape);
@@ -106,7 +111,8 @@ void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View&
   Tensor block = own(out.shape());
   Tensor block_lse = own(lse.shape());
   begin_attention(block, block_lse);
-  attention_forward(slices, q.codes, k.codes, v.codes, scale, block, block_lse, isa, progress, codes);
+  attention_forward(slices, q.codes, k.codes, v.codes, scale, block, block_lse, isa, progress,
+                    codes);
   round_to_e4m3(block, codes.values);
   if (out.dtype() == DType::f32) return merge_attention(kernels, block, block_lse, out, lse);
   convert(kernels, block, out);  // the list is all there is

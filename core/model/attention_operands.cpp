@@ -7,15 +7,21 @@ namespace {
 
 constexpr int64_t kAlignment = 16;  // of the scales behind the codes, and of a block's length
 
-int64_t code_bytes(const Shape& kv) { return (kv.elements() + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t code_bytes(const Shape& kv) {
+  return (kv.elements() + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 DType dtype_in(AttentionDType dtype, DType a) {
   switch (dtype) {
-    case AttentionDType::model: return a;
-    case AttentionDType::f32: return DType::f32;
-    case AttentionDType::bf16: return DType::bf16;
+    case AttentionDType::model:
+      return a;
+    case AttentionDType::f32:
+      return DType::f32;
+    case AttentionDType::bf16:
+      return DType::bf16;
     case AttentionDType::fp8:
-    case AttentionDType::fp8_output: return DType::e4m3;
+    case AttentionDType::fp8_output:
+      return DType::e4m3;
   }
   return a;
 }
@@ -28,16 +34,23 @@ E4m3Output output_of(AttentionDType dtype) {
 
 std::string name_of(AttentionDType dtype) {
   switch (dtype) {
-    case AttentionDType::model: return "auto";
-    case AttentionDType::f32: return "f32";
-    case AttentionDType::bf16: return "bf16";
-    case AttentionDType::fp8: return "fp8";
-    case AttentionDType::fp8_output: return "fp8-output";
+    case AttentionDType::model:
+      return "auto";
+    case AttentionDType::f32:
+      return "f32";
+    case AttentionDType::bf16:
+      return "bf16";
+    case AttentionDType::fp8:
+      return "fp8";
+    case AttentionDType::fp8_output:
+      return "fp8-output";
   }
   return "?";
 }
 
-bool is_fp8(AttentionDType dtype) { return dtype == AttentionDType::fp8 || dtype == AttentionDType::fp8_output; }
+bool is_fp8(AttentionDType dtype) {
+  return dtype == AttentionDType::fp8 || dtype == AttentionDType::fp8_output;
+}
 
 void require_attention_dtype(const Backend& backend, AttentionDType dtype) {
   if (is_fp8(dtype)) backend.require_e4m3_attention(output_of(dtype));
@@ -94,8 +107,8 @@ ConstView AttentionOperands::block(ConstView kv, Tensor& storage) {
   return storage.view();
 }
 
-void AttentionOperands::attend(SliceList slices, const Queries& queries, ConstView block, float scale, View out,
-                               View lse) {
+void AttentionOperands::attend(SliceList slices, const Queries& queries, ConstView block,
+                               float scale, View out, View lse) {
   const int64_t kv_heads = kv_[1] / 2;
   if (!is_fp8(dtype_)) {
     return backend_.attention_forward(slices, queries.q, block.slice_columns(0, kv_heads),
@@ -103,10 +116,11 @@ void AttentionOperands::attend(SliceList slices, const Queries& queries, ConstVi
   }
   const ConstView codes(block.bytes(), DType::e4m3, kv_);
   const ConstView scales(block.bytes() + code_bytes(kv_), DType::f32, {2});
-  backend_.attention_forward_e4m3(slices, {queries.q, queries.scale},
-                                  {codes.slice_columns(0, kv_heads), scales.slice_rows(0, 1)},
-                                  {codes.slice_columns(kv_heads, 2 * kv_heads), scales.slice_rows(1, 2)}, scale,
-                                  output_of(dtype_), out, lse);
+  backend_.attention_forward_e4m3(
+      slices, {queries.q, queries.scale},
+      {codes.slice_columns(0, kv_heads), scales.slice_rows(0, 1)},
+      {codes.slice_columns(kv_heads, 2 * kv_heads), scales.slice_rows(1, 2)}, scale,
+      output_of(dtype_), out, lse);
 }
 
 }  // namespace ringbolt

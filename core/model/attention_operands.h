@@ -1,7 +1,9 @@
-// The type that attention computes in, where it is not the model's: q, k and v are brought to it once, before they travel.
+// The type that attention computes in, where it is not the model's: q, k and v are brought to it
+// once, before they travel.
 //
-// fp8 is E4M3 (core/base/e4m3.h) with one scale for q, one for k and one for v of each rank, taken from the largest value of
-// the call; powers of two, so that results do not depend on how a sequence was cut. It is forward only.
+// fp8 is E4M3 (core/base/e4m3.h) with one scale for q, one for k and one for v of each rank, taken
+// from the largest value of the call; powers of two, so that results do not depend on how a
+// sequence was cut. It is forward only.
 #pragma once
 
 #include <string>
@@ -11,7 +13,7 @@
 namespace ringbolt {
 
 enum class AttentionDType {
-  model,       ///< the model's: nothing is converted
+  model,  ///< the model's: nothing is converted
   f32,
   bf16,
   fp8,         ///< q, k, v and the weights in E4M3; sums, statistics and the output as ever
@@ -48,8 +50,10 @@ class AttentionOperands {
   DType block_dtype() const { return block_dtype_; }
   const Shape& block_shape() const { return block_shape_; }
 
-  /// Merges attention to the keys of a block of any rank into out and lse. See Backend::attention_forward.
-  void attend(SliceList slices, const Queries& queries, ConstView block, float scale, View out, View lse);
+  /// Merges attention to the keys of a block of any rank into out and lse. See
+  /// Backend::attention_forward.
+  void attend(SliceList slices, const Queries& queries, ConstView block, float scale, View out,
+              View lse);
 
  private:
   View scales_of(View block) const;
@@ -58,7 +62,8 @@ class AttentionOperands {
   AttentionDType dtype_;
   Shape kv_;
   DType block_dtype_;
-  Shape block_shape_;  ///< fp8: bytes, (T, 2K, D) codes filled up to a multiple of 16, then the scales of k and of v
+  Shape block_shape_;  ///< fp8: bytes, (T, 2K, D) codes filled up to a multiple of 16, then the
+                       ///< scales of k and of v
 };
 
 }  // namespace ringbolt

@@ -29,10 +29,12 @@ class AttentionDTypes : public Commands {
 };
 
 TEST_F(AttentionDTypes, ChangeTheLossByTheirRoundingAndStandInTheResult) {
-  const Words words{"--checkpoint", trained_run(), "--tokens", tokens(), "--context-lengths", "96", "--windows", "7"};
+  const Words words{"--checkpoint",      trained_run(), "--tokens",  tokens(),
+                    "--context-lengths", "96",          "--windows", "7"};
   const Evaluated f32 = evaluated(words, {});
   EXPECT_EQ(f32.attention_dtype, "f32");
-  EXPECT_EQ(evaluated(words, {"--attention-dtype", "f32"}).loss, f32.loss) << "nothing is converted";
+  EXPECT_EQ(evaluated(words, {"--attention-dtype", "f32"}).loss, f32.loss)
+      << "nothing is converted";
   double before = 0;
   for (const std::string dtype : {"bf16", "fp8"}) {
     const Evaluated other = evaluated(words, {"--attention-dtype", dtype});
@@ -50,14 +52,16 @@ TEST_F(AttentionDTypes, ChangeTheLossByTheirRoundingAndStandInTheResult) {
 }
 
 TEST_F(AttentionDTypes, HaveTheSameLossOnAnyRanks) {
-  const Words words{"--checkpoint", trained_run(), "--tokens", tokens(), "--context-lengths", "97", "--windows", "7",
+  const Words words{"--checkpoint",      trained_run(), "--tokens",  tokens(),
+                    "--context-lengths", "97",          "--windows", "7",
                     "--attention-dtype", "fp8"};
   const double alone = evaluated(words, {}).loss;
-  const std::vector<Words> ways{{"--local-ranks", "3"},
-                                {"--local-ranks", "2", "--layout", "striped"},
-                                {"--local-ranks", "3", "--attention", "all-gather"},
-                                {"--local-ranks", "4", "--head-ranks", "2", "--layout", "contiguous"},
-                                {"--local-ranks", "2", "--attention", "auto"}};
+  const std::vector<Words> ways{
+      {"--local-ranks", "3"},
+      {"--local-ranks", "2", "--layout", "striped"},
+      {"--local-ranks", "3", "--attention", "all-gather"},
+      {"--local-ranks", "4", "--head-ranks", "2", "--layout", "contiguous"},
+      {"--local-ranks", "2", "--attention", "auto"}};
   for (const Words& way : ways) {
     EXPECT_NEAR(evaluated(words, way).loss, alone, 2e-4) << way[1] << " " << way.back();
   }
@@ -66,9 +70,16 @@ TEST_F(AttentionDTypes, HaveTheSameLossOnAnyRanks) {
 TEST_F(AttentionDTypes, CostPublishedModelsLittle) {
   RINGBOLT_NEEDS_DATA();
   using testing_support::data_path;
-  const Words words{"--checkpoint", data_path("checkpoints/babyllama_tok105_model5000.bin"), "--tokenizer",
-                    data_path("tokenizers/tok105/tok105.model"), "--text", data_path("text/tinystories/tinystories_val_v1.txt"),
-                    "--context-lengths", "256", "--windows", "16"};
+  const Words words{"--checkpoint",
+                    data_path("checkpoints/babyllama_tok105_model5000.bin"),
+                    "--tokenizer",
+                    data_path("tokenizers/tok105/tok105.model"),
+                    "--text",
+                    data_path("text/tinystories/tinystories_val_v1.txt"),
+                    "--context-lengths",
+                    "256",
+                    "--windows",
+                    "16"};
   const double f32 = evaluated(words, {}).loss;
   EXPECT_NEAR(evaluated(words, {"--attention-dtype", "bf16"}).loss, f32, 5e-4);
   const double fp8 = evaluated(words, {"--attention-dtype", "fp8"}).loss;
@@ -79,10 +90,10 @@ TEST_F(AttentionDTypes, CostPublishedModelsLittle) {
 TEST_F(AttentionDTypes, AreRefusedWhereThereIsNoBackwardAndWhereTheyAreNone) {
   const Outcome training = run(this->training("run", 1, {"--attention-dtype", "fp8"}));
   expect_error(training, 2,
-               "--attention-dtype is refused by ringbolt train (attention in another type than the model's has no "
+               "--attention-dtype is refused here (attention in another type than the model's has no "
                "backward). Choose the model's by --dtype");
-  expect_error(run({"evaluate", "--checkpoint", "x", "--tokens", "y", "--attention-dtype", "e5m2"}), 2,
-               "--attention-dtype");
+  expect_error(run({"evaluate", "--checkpoint", "x", "--tokens", "y", "--attention-dtype", "e5m2"}),
+               2, "--attention-dtype");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// fp8 attention over ranks: the numbers of the double-precision reference that rounds each rank's rows by their own
-// scales, in every layout and strategy; and as far from attention without rounding as one rank is.
+// fp8 attention over ranks: the numbers of the double-precision reference that rounds each rank's
+// rows by their own scales, in every layout and strategy; and as far from attention without
+// rounding as one rank is.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -24,7 +25,8 @@ using Mask = AttentionSlice::Mask;
 constexpr double kTimeout = 60;
 
 /// x (S, heads, D) rounded, the rows `tokens` and the heads [begin, end) by one scale.
-void round_part(Values& x, int64_t heads, int64_t d, const std::vector<int64_t>& tokens, int64_t begin, int64_t end) {
+void round_part(Values& x, int64_t heads, int64_t d, const std::vector<int64_t>& tokens,
+                int64_t begin, int64_t end) {
   Values part;
   const auto for_part = [&](const auto& body) {
     for (const int64_t t : tokens) {
@@ -49,7 +51,8 @@ WholeProblem rounded_on_ranks(WholeProblem p, const Sharing& sharing) {
   const auto round_keys = [&](const std::vector<int64_t>& tokens) {
     for (int64_t u = 0; u < key_parts; ++u) {
       for (Values* x : {&p.k, &p.v}) {
-        round_part(*x, kv_heads, d, tokens, u * kv_heads / key_parts, (u + 1) * kv_heads / key_parts);
+        round_part(*x, kv_heads, d, tokens, u * kv_heads / key_parts,
+                   (u + 1) * kv_heads / key_parts);
       }
     }
   };
@@ -71,13 +74,13 @@ std::vector<AttentionSlice> slices_of(const WholeProblem& p) {
 }
 
 reference::E4m3Attention solve_rounded(const WholeProblem& p) {
-  return reference::attention_forward_e4m3(slices_of(p), p.q, p.k, p.v, static_cast<double>(attention_scale(p.heads.dim)),
-                                           p.shape());
+  return reference::attention_forward_e4m3(
+      slices_of(p), p.q, p.k, p.v, static_cast<double>(attention_scale(p.heads.dim)), p.shape());
 }
 
 /// Outputs are below 1 and rounded to p.dtype once.
-void expect_within_slack(const WholeProblem& p, const WholeResult& actual, const reference::E4m3Attention& wanted,
-                         const std::string& what) {
+void expect_within_slack(const WholeProblem& p, const WholeResult& actual,
+                         const reference::E4m3Attention& wanted, const std::string& what) {
   ASSERT_EQ(actual.out.size(), wanted.out.size());
   const double error = p.dtype == DType::bf16 ? 0x1p-8 : 2e-6;
   double worst = 0;
@@ -105,7 +108,8 @@ TEST_P(Fp8OnRanks, MatchesTheReferenceThatRoundsEachRanksRows) {
           sharing.choice.dtype = AttentionDType::fp8;
           const WholeResult actual = solve_on_ranks(*backend, meshes(sharing.mesh), p, sharing);
           if (world.rank() != 0) continue;
-          expect_within_slack(p, actual, solve_rounded(rounded_on_ranks(p, sharing)), sharing.str());
+          expect_within_slack(p, actual, solve_rounded(rounded_on_ranks(p, sharing)),
+                              sharing.str());
           ++compared;
         }
       }
@@ -114,28 +118,34 @@ TEST_P(Fp8OnRanks, MatchesTheReferenceThatRoundsEachRanksRows) {
   EXPECT_GE(compared, 12);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, Fp8OnRanks, testing::Values(1, 2, 3, 4), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Ranks, Fp8OnRanks, testing::Values(1, 2, 3, 4),
+                         testing::PrintToStringParamName());
 
 TEST(Fp8Attention, HasTheErrorOfOneRankOnAnyNumber) {
   // Bounds: tests/core/backend/e4m3_attention_test.cpp.
   const WholeProblem p = random_problem({0, 509}, Mask::causal, {8, 2, 16}, DType::f32, 5);
   const WholeResult exact = solve_whole(p);
-  for (const AttentionDType dtype : {AttentionDType::bf16, AttentionDType::fp8, AttentionDType::fp8_output}) {
+  for (const AttentionDType dtype :
+       {AttentionDType::bf16, AttentionDType::fp8, AttentionDType::fp8_output}) {
     std::printf("  %s:", name_of(dtype).c_str());
     double alone = 0;
     for (const int ranks : {1, 2, 3, 4, 8}) {
       run_thread_ranks(ranks, kTimeout, [&](Communicator& world) {
         const std::unique_ptr<Backend> backend = make_cpu_backend(1);
         Meshes meshes(world);
-        for (const LayoutKind layout : {LayoutKind::zigzag, LayoutKind::striped, LayoutKind::contiguous}) {
+        for (const LayoutKind layout :
+             {LayoutKind::zigzag, LayoutKind::striped, LayoutKind::contiguous}) {
           Sharing sharing{{.inner = ranks}, layout, {}};
           sharing.choice.dtype = dtype;
           const WholeResult actual = solve_on_ranks(*backend, meshes(sharing.mesh), p, sharing);
           if (world.rank() != 0) continue;
-          const Errors e = errors_of(actual, {exact.out, exact.lse, actual.dq, actual.dk, actual.dv});
+          const Errors e =
+              errors_of(actual, {exact.out, exact.lse, actual.dq, actual.dk, actual.dv});
           if (ranks == 1) alone = e.out;
           if (layout == LayoutKind::zigzag) std::printf(" %.5f", e.out);
-          EXPECT_LE(e.out, dtype == AttentionDType::bf16 ? 0x1p-8 : dtype == AttentionDType::fp8 ? 0.06 : 0.07);
+          EXPECT_LE(e.out, dtype == AttentionDType::bf16  ? 0x1p-8
+                           : dtype == AttentionDType::fp8 ? 0.06
+                                                          : 0.07);
           EXPECT_LE(e.out, 1.05 * alone) << sharing.str();
           EXPECT_GT(e.out, 0.2 * alone) << "nothing was rounded";
         }
@@ -146,8 +156,9 @@ TEST(Fp8Attention, HasTheErrorOfOneRankOnAnyNumber) {
 }
 
 TEST(Fp8Attention, HardlyDependsOnTheDivision) {
-  // Scales are powers of two and values normal numbers: rounded alike wherever a sequence is cut. What is left is f32's
-  // rounding, and a weight that it carries over the middle of two values now and then: of the norm, hardly anything.
+  // Scales are powers of two and values normal numbers: rounded alike wherever a sequence is cut.
+  // What is left is f32's rounding, and a weight that it carries over the middle of two values now
+  // and then: of the norm, hardly anything.
   WholeProblem p = random_problem({0, 509}, Mask::causal, {8, 2, 16}, DType::f32, 6);
   for (Values* x : {&p.q, &p.k, &p.v}) {
     for (double& value : *x) value = std::copysign(std::max(std::abs(value), 0.01), value);

@@ -1,5 +1,6 @@
-// fp8 attention of every device: codes and scales exactly, attention against the double-precision reference that rounds
-// the same operands and weights, and how far both are from attention without that rounding.
+// fp8 attention of every device: codes and scales exactly, attention against the double-precision
+// reference that rounds the same operands and weights, and how far both are from attention without
+// that rounding.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -29,7 +30,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// Heads [begin, end) of x (rows, heads, D).
 Values heads_of(const Values& x, int64_t heads, int64_t d, int64_t begin, int64_t end) {
   Values part;
-  for (auto row = x.begin(); row != x.end(); row += heads * d) part.insert(part.end(), row + begin * d, row + end * d);
+  for (auto row = x.begin(); row != x.end(); row += heads * d)
+    part.insert(part.end(), row + begin * d, row + end * d);
   return part;
 }
 
@@ -71,7 +73,8 @@ class E4m3Attention : public BackendTest {
   };
   Problem problem(const AttentionShape& s, const Slices& slices, uint64_t seed = 1) const {
     const auto values = [&](uint64_t stream, int64_t rows, int64_t heads, double most) {
-      return rounded_to(dtype(), random_values(seed * 10 + stream, rows * heads * s.head_dim, -most, most));
+      return rounded_to(dtype(),
+                        random_values(seed * 10 + stream, rows * heads * s.head_dim, -most, most));
     };
     return {s,
             slices,
@@ -85,7 +88,8 @@ class E4m3Attention : public BackendTest {
     Values out, lse;
   };
   /// k and v as parts of one buffer. Each list of `calls` goes on from the one before.
-  Result run(const Problem& p, const std::vector<Slices>& calls, E4m3Output output, DType out_dtype = DType::f32) {
+  Result run(const Problem& p, const std::vector<Slices>& calls, E4m3Output output,
+             DType out_dtype = DType::f32) {
     const AttentionShape& s = p.shape;
     Values kv;
     const int64_t width = s.kv_heads * s.head_dim;
@@ -99,14 +103,17 @@ class E4m3Attention : public BackendTest {
     Placed lse(backend(), DType::f32, {s.queries, s.heads});
     backend().begin_attention(out, lse);
     for (const Slices& slices : calls) {
-      backend().attention_forward_e4m3(slices, q.part(0, 1), both.part(0, 2), both.part(1, 2), p.scale, output, out, lse);
+      backend().attention_forward_e4m3(slices, q.part(0, 1), both.part(0, 2), both.part(1, 2),
+                                       p.scale, output, out, lse);
     }
     EXPECT_TRUE(out.padding_intact());
     return {out.read(), lse.read()};
   }
 
   reference::E4m3Attention expected(const Problem& p) const {
-    const auto rounded = [](const Values& x) { return reference::rounded_e4m3(x, reference::e4m3_scale(x)); };
+    const auto rounded = [](const Values& x) {
+      return reference::rounded_e4m3(x, reference::e4m3_scale(x));
+    };
     return reference::attention_forward_e4m3(p.slices, rounded(p.q), rounded(p.k), rounded(p.v),
                                              static_cast<double>(p.scale), p.shape);
   }
@@ -114,9 +121,11 @@ class E4m3Attention : public BackendTest {
   bool on_cpu() const { return GetParam().device != "cuda"; }
 
   /// Every output within the reference's slack and `error`; the log-sum-exps to f32.
-  void expect_close(const Result& actual, const reference::E4m3Attention& wanted, double error) const {
+  void expect_close(const Result& actual, const reference::E4m3Attention& wanted,
+                    double error) const {
     EXPECT_TRUE(close_to_largest(actual.lse, wanted.lse, 1e-6));
-    // A library's weights are rounded beside another maximum, or not at all: to 2^-4 each, which averages out.
+    // A library's weights are rounded beside another maximum, or not at all: to 2^-4 each, which
+    // averages out.
     if (!on_cpu()) {
       EXPECT_TRUE(close_in_norm(actual.out, wanted.out, 0x1p-4 + error));
       return;
@@ -124,10 +133,12 @@ class E4m3Attention : public BackendTest {
     ASSERT_EQ(actual.out.size(), wanted.out.size());
     ASSERT_FALSE(actual.out.empty());
     for (size_t i = 0; i < actual.out.size(); ++i) {
-      ASSERT_LE(std::abs(actual.out[i] - wanted.out[i]), wanted.slack[i] + error) << "element " << i;
+      ASSERT_LE(std::abs(actual.out[i] - wanted.out[i]), wanted.slack[i] + error)
+          << "element " << i;
     }
     const double slack = std::accumulate(wanted.slack.begin(), wanted.slack.end(), 0.0);
-    EXPECT_LT(slack / static_cast<double>(wanted.slack.size()), 5e-3) << "a slack that admits anything shows nothing";
+    EXPECT_LT(slack / static_cast<double>(wanted.slack.size()), 5e-3)
+        << "a slack that admits anything shows nothing";
   }
   /// Values are below 5: sums in f32, or one rounding to bf16.
   static double error_of(DType out) { return out == DType::bf16 ? 5 * 0x1p-8 : 1e-5; }
@@ -136,7 +147,8 @@ class E4m3Attention : public BackendTest {
 TEST_P(E4m3Attention, CodesAndScalesAreExact) {
   for (const auto& [heads, parts] : {std::pair{1, 1}, {6, 2}, {6, 6}, {4, 1}}) {
     const Shape shape{67, heads, 10};
-    Values x = rounded_to(dtype(), random_values(static_cast<uint64_t>(heads), shape.elements(), -3, 3));
+    Values x =
+        rounded_to(dtype(), random_values(static_cast<uint64_t>(heads), shape.elements(), -3, 3));
     for (size_t i = 0; i < x.size(); i += 7) x[i] *= 0x1p-12;  // some become subnormal, some vanish
     for (size_t i = 0; i < x.size(); i += 11) x[i] = 0;
     for (const int64_t padding : {0, 3, 8}) {
@@ -180,9 +192,11 @@ TEST_P(E4m3Attention, ScalesIgnoreWhatIsNotFiniteAndCodesKeepNans) {
 
 TEST_P(E4m3Attention, MatchesTheReferenceThatRoundsAlike) {
   for (const AttentionShape& s :
-       {AttentionShape{131, 131, 2, 2, 8}, AttentionShape{67, 67, 4, 2, 16}, AttentionShape{201, 201, 8, 1, 48},
-        AttentionShape{97, 97, 4, 2, 64}, AttentionShape{131, 131, 4, 2, 128}, AttentionShape{77, 77, 2, 1, 256},
-        AttentionShape{53, 53, 3, 1, 10}, AttentionShape{1, 1, 2, 1, 64}, AttentionShape{1, 900, 4, 2, 16}}) {
+       {AttentionShape{131, 131, 2, 2, 8}, AttentionShape{67, 67, 4, 2, 16},
+        AttentionShape{201, 201, 8, 1, 48}, AttentionShape{97, 97, 4, 2, 64},
+        AttentionShape{131, 131, 4, 2, 128}, AttentionShape{77, 77, 2, 1, 256},
+        AttentionShape{53, 53, 3, 1, 10}, AttentionShape{1, 1, 2, 1, 64},
+        AttentionShape{1, 900, 4, 2, 16}}) {
     SCOPED_TRACE(concat("T ", s.queries, ", Tk ", s.keys, ", D ", s.head_dim));
     const Problem p = problem(s, {{0, s.queries, 0, s.keys, Mask::causal, s.keys - s.queries}});
     const reference::E4m3Attention wanted = expected(p);
@@ -191,18 +205,22 @@ TEST_P(E4m3Attention, MatchesTheReferenceThatRoundsAlike) {
     reference::E4m3Attention rounded = wanted;
     reference::round_output(rounded, reference::e4m3_scale(p.v));
     expect_close(run(p, {p.slices}, E4m3Output::rounded), rounded, error_of(DType::f32));
-    expect_close(run(p, {p.slices}, E4m3Output::rounded, DType::bf16), rounded, error_of(DType::bf16));
+    expect_close(run(p, {p.slices}, E4m3Output::rounded, DType::bf16), rounded,
+                 error_of(DType::bf16));
   }
 }
 
 TEST_P(E4m3Attention, GoesOnFromEarlierKeysAsIfTheyWereOneList) {
   const Problem p = problem({70, 200, 4, 2, 16}, {{0, 70, 0, 200, Mask::full}});
-  const std::vector<Slices> calls = {{{0, 70, 120, 200, Mask::full}}, {{0, 70, 0, 33, Mask::full}}, {{0, 70, 33, 120, Mask::full}}};
+  const std::vector<Slices> calls = {{{0, 70, 120, 200, Mask::full}},
+                                     {{0, 70, 0, 33, Mask::full}},
+                                     {{0, 70, 33, 120, Mask::full}}};
   expect_close(run(p, calls, E4m3Output::wide), expected(p), error_of(DType::f32));
 }
 
 TEST_P(E4m3Attention, RowsWithoutKeysStayEmpty) {
-  const Problem p = problem({40, 40, 2, 2, 8}, {{5, 20, 0, 17, Mask::full}, {25, 40, 3, 40, Mask::causal, -3}});
+  const Problem p =
+      problem({40, 40, 2, 2, 8}, {{5, 20, 0, 17, Mask::full}, {25, 40, 3, 40, Mask::causal, -3}});
   const reference::E4m3Attention wanted = expected(p);
   ASSERT_EQ(wanted.lse[0], -kInfinity);
   for (const E4m3Output output : {E4m3Output::wide, E4m3Output::rounded}) {
@@ -214,7 +232,8 @@ TEST_P(E4m3Attention, RowsWithoutKeysStayEmpty) {
 }
 
 TEST_P(E4m3Attention, IsRightWhereLogitsAreFarFromZeroAndSpread) {
-  // Logits up to some hundreds, rising with the key: the maximum moves with every block, and most weights vanish beside it.
+  // Logits up to some hundreds, rising with the key: the maximum moves with every block, and most
+  // weights vanish beside it.
   for (const double factor : {8.0, 40.0}) {
     Problem p = problem({50, 700, 2, 1, 16}, {{0, 50, 0, 700, Mask::full}});
     for (double& x : p.q) x = rounded_to(dtype(), {x * factor})[0];
@@ -227,12 +246,14 @@ TEST_P(E4m3Attention, IsRightWhereLogitsAreFarFromZeroAndSpread) {
 }
 
 TEST_P(E4m3Attention, IsWithinItsBoundOfAttentionThatRoundsNothing) {
-  // Operands and weights are off by 2^-4 at most, by 0.026 of themselves on average: q and k by so much of the logits,
-  // which are about 1, v and the weights by so much of each term. Terms are independent, so their sum is off by as much of
-  // itself: sqrt(4) * 0.026 = 0.053. An output rounded besides: sqrt(5) * 0.026 = 0.06.
+  // Operands and weights are off by 2^-4 at most, by 0.026 of themselves on average: q and k by so
+  // much of the logits, which are about 1, v and the weights by so much of each term. Terms are
+  // independent, so their sum is off by as much of itself: sqrt(4) * 0.026 = 0.053. An output
+  // rounded besides: sqrt(5) * 0.026 = 0.06.
   for (const int64_t d : {16, 64, 128}) {
     const Problem p = problem({300, 300, 4, 2, d}, {{0, 300, 0, 300, Mask::causal, 0}});
-    const auto exact = reference::attention_forward(p.slices, p.q, p.k, p.v, static_cast<double>(p.scale), p.shape);
+    const auto exact = reference::attention_forward(p.slices, p.q, p.k, p.v,
+                                                    static_cast<double>(p.scale), p.shape);
     const Values wide = run(p, {p.slices}, E4m3Output::wide).out;
     const Values rounded = run(p, {p.slices}, E4m3Output::rounded).out;
     EXPECT_TRUE(close_in_norm(wide, exact.out, 0.06));

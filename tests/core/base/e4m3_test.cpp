@@ -74,7 +74,8 @@ TEST(E4m3, SaturatesAndKeepsNansAndZerosWhatTheyAre) {
 }
 
 TEST(E4m3, ScaleIsThePowerOfTwoThatFillsTheRange) {
-  for (const float largest : {1.0F, 1.75F, std::nextafter(1.75F, 2.0F), 448.0F, 449.0F, 3e38F, 1e-30F, 0.3F}) {
+  for (const float largest :
+       {1.0F, 1.75F, std::nextafter(1.75F, 2.0F), 448.0F, 449.0F, 3e38F, 1e-30F, 0.3F}) {
     const float scale = e4m3_scale(largest);
     int exponent;
     EXPECT_EQ(std::frexp(scale, &exponent), 0.5F) << "a power of two";

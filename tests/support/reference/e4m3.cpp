@@ -27,7 +27,8 @@ struct RoundedWeight {
 };
 
 RoundedWeight round_weight(double weight) {
-  constexpr double kError = 2e-5;  // of a weight in f32: its logit's, some tens times 2^-23, and the exponential's
+  constexpr double kError =
+      2e-5;  // of a weight in f32: its logit's, some tens times 2^-23, and the exponential's
   constexpr double kSmall = 0x1p-14;
   const double value = round_e4m3(weight * kWeightScale) / kWeightScale;
   double slack = 0;
@@ -72,8 +73,8 @@ Values rounded_e4m3(const Values& x, double scale) {
   return result;
 }
 
-E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k, const Values& v, double scale,
-                                     const AttentionShape& shape) {
+E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k,
+                                     const Values& v, double scale, const AttentionShape& shape) {
   const int64_t d = shape.head_dim;
   E4m3Attention result{zeros(shape.queries * shape.heads * d), zeros(shape.queries * shape.heads),
                        zeros(shape.queries * shape.heads * d)};
@@ -84,7 +85,8 @@ E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Va
       const int64_t query = i * shape.heads + h;
       Values logits;  // in units of log2
       for (const int64_t j : keys) {
-        logits.push_back(scale / std::log(2.0) * dot(row(q, query, d), row(k, j * shape.kv_heads + kv_head, d), d));
+        logits.push_back(scale / std::log(2.0) *
+                         dot(row(q, query, d), row(k, j * shape.kv_heads + kv_head, d), d));
       }
       result.lse[static_cast<size_t>(query)] = -std::numeric_limits<double>::infinity();
       if (keys.empty()) continue;
@@ -96,7 +98,8 @@ E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Va
         const RoundedWeight weight = round_weight(std::exp2(logits[n] - base));
         const double* value = row(v, keys[n] * shape.kv_heads + kv_head, d);
         add_scaled(weight.value / total, value, row(result.out, query, d), d);
-        for (int64_t e = 0; e < d; ++e) row(result.slack, query, d)[e] += weight.slack / total * std::abs(value[e]);
+        for (int64_t e = 0; e < d; ++e)
+          row(result.slack, query, d)[e] += weight.slack / total * std::abs(value[e]);
       }
     }
   }

@@ -1,4 +1,5 @@
-// Reference of fp8 attention: E4M3 by the list of its values, and attention over operands and weights rounded to them.
+// Reference of fp8 attention: E4M3 by the list of its values, and attention over operands and
+// weights rounded to them.
 #pragma once
 
 #include "tests/support/reference/attention.h"
@@ -19,15 +20,16 @@ Values rounded_e4m3(const Values& x, double scale);
 struct E4m3Attention {
   Values out;  ///< (T, H, D)
   Values lse;  ///< (T, H): of the weights before they are rounded
-  /// (T, H, D): how far out may be from that of a kernel that does the same in f32: a weight next to the middle of two
-  /// values may be rounded to the other one, and one that is small beside the largest may be rounded on a finer grid
-  /// while the largest so far was smaller.
+  /// (T, H, D): how far out may be from that of a kernel that does the same in f32: a weight next
+  /// to the middle of two values may be rounded to the other one, and one that is small beside the
+  /// largest may be rounded on a finer grid while the largest so far was smaller.
   Values slack;
 };
-/// q (T, H, D), k and v (Tk, K, D) are rounded already. Weights 2^(logit - c), c being the row's largest logit in units of
-/// log2 rounded up to an integer, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum.
-E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k, const Values& v, double scale,
-                                     const AttentionShape& shape);
+/// q (T, H, D), k and v (Tk, K, D) are rounded already. Weights 2^(logit - c), c being the row's
+/// largest logit in units of log2 rounded up to an integer, are rounded to multiples of E4M3 / 256
+/// for the product with v, not for their sum.
+E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k,
+                                     const Values& v, double scale, const AttentionShape& shape);
 /// Rounds `out` by v's scale, and widens `slack` where that lets another value be the nearest.
 void round_output(E4m3Attention& attention, double value_scale);
 
