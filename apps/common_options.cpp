@@ -40,6 +40,19 @@ ProgressOutput OutputOptions::progress_output() const {
   return output;
 }
 
+void declare_attention_dtype(OptionSet& options, AttentionDType& dtype) {
+  options.choice<AttentionDType>(
+      "attention-dtype", dtype,
+      {{"auto", AttentionDType::model},
+       {"f32", AttentionDType::f32},
+       {"bf16", AttentionDType::bf16},
+       {"fp8", AttentionDType::fp8},
+       {"fp8-output", AttentionDType::fp8_output}},
+      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with a power-of-two scale "
+      "a rank, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys "
+      "give, as Hopper's kernel does");
+}
+
 void DeviceOptions::declare(OptionSet& options) {
   options.group("Device");
   options.choice<Device>("device", device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},

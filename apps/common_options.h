@@ -8,6 +8,7 @@
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 
 namespace ringbolt {
 
@@ -21,6 +22,9 @@ struct OutputOptions {
   void declare(OptionSet& options);
   ProgressOutput progress_output() const;
 };
+
+/// --attention-dtype: commands that only go forward.
+void declare_attention_dtype(OptionSet& options, AttentionDType& dtype);
 
 enum class Device { cpu, cuda };
 

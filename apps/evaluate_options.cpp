@@ -61,16 +61,7 @@ void EvaluateOptions::declare(OptionSet& options) {
            "holds of a window is the same")
       .at_least(1)
       .by_default(concat(kPieceTokens, ", fewer where memory is short"));
-  options.choice<AttentionDType>(
-      "attention-dtype", attention_dtype,
-      {{"auto", AttentionDType::model},
-       {"f32", AttentionDType::f32},
-       {"bf16", AttentionDType::bf16},
-       {"fp8", AttentionDType::fp8},
-       {"fp8-output", AttentionDType::fp8_output}},
-      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with a power-of-two scale a "
-      "rank, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys give, as "
-      "Hopper's kernel does");
+  declare_attention_dtype(options, attention_dtype);
   declare_reach(options, *this);
   mesh.declare(options, StorePurpose::inference);
   device.declare(options);

@@ -99,7 +99,9 @@ ConstView AttentionOperands::block(ConstView kv, Tensor& storage) {
   if (block_dtype_ == kv.dtype()) return kv;
   storage = backend_.allocate(block_dtype_, block_shape_);
   if (is_fp8(dtype_)) {
-    backend_.fill_zero(storage);  // what fills up the codes travels, too
+    // What fills up the codes travels, too.
+    const int64_t behind = block_shape_.elements() - kv_.elements();
+    backend_.fill_zero({storage.view().bytes() + kv_.elements(), DType::e4m3, {behind}});
     backend_.quantize(kv, View(storage.view().bytes(), DType::e4m3, kv_), scales_of(storage));
   } else {
     backend_.convert(kv, storage);
