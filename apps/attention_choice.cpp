@@ -66,7 +66,7 @@ MachineRates measure(const MeshShape& mesh, Communicator& world, Backend& backen
     const std::unique_ptr<Communicator> outer =
         sequence->split(sequence->rank() % in_node, sequence->rank());
     rates = measure_rates(backend, *inner, job);
-    rates.outer = measure_link(*outer);
+    rates.outer = measure_link(backend, *outer);
     rates.ranks_per_node = in_node;
   } else {
     rates = measure_rates(backend, *sequence, job);

@@ -25,7 +25,8 @@ struct AttentionUse {
   int64_t tokens;  ///< of a sequence
 };
 
-/// `mesh` is what the options say of the ranks. Collective; the same on all ranks.
+/// `mesh` is what the options say of the ranks; `world` is of the backend's memory. Collective; the
+/// same on all ranks.
 AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
                                    Communicator& world, Backend& backend, const ModelConfig& model,
                                    const AttentionUse& use);

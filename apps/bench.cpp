@@ -8,6 +8,7 @@
 #include "apps/bench_ring.h"
 #include "apps/commands.h"
 #include "apps/common_options.h"
+#include "apps/rank_device.h"
 #include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
@@ -88,6 +89,7 @@ struct BenchOptions {
                                 {"striped", LayoutKind::striped},
                                 {"contiguous", LayoutKind::contiguous}},
                                "How the sequence is dealt to ranks");
+    ranks.declare_communicator(options);
     options
         .add("watchdog-seconds", "S", ranks.watchdog_seconds,
              "Longest wait for another rank before the run ends; 0 waits for ever")
@@ -311,7 +313,8 @@ RingReport bench_on_ranks(const BenchOptions& o) {
   RingReport report;
   run_on_ranks("bench", o.ranks, [&](Communicator& world) {
     const std::unique_ptr<Backend> backend = o.device.make_backend(o.ranks.local_ranks);
-    RingReport mine = bench_ring(bench, *backend, world);
+    const auto tensors = make_tensor_communicator("bench", o.device, o.ranks, world, *backend);
+    RingReport mine = bench_ring(bench, *backend, *tensors);
     mine.text = backend->description() + " a rank\n\n" + mine.text;
     if (world.rank() == 0) report = std::move(mine);
   });

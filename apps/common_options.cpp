@@ -40,11 +40,27 @@ ProgressOutput OutputOptions::progress_output() const {
   return output;
 }
 
+void declare_attention_dtype(OptionSet& options, AttentionDType& dtype) {
+  options.choice<AttentionDType>(
+      "attention-dtype", dtype,
+      {{"auto", AttentionDType::model},
+       {"f32", AttentionDType::f32},
+       {"bf16", AttentionDType::bf16},
+       {"fp8", AttentionDType::fp8},
+       {"fp8-output", AttentionDType::fp8_output}},
+      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with a power-of-two scale "
+      "a rank, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys "
+      "give, as Hopper's kernel does");
+}
+
 void DeviceOptions::declare(OptionSet& options) {
   options.group("Device");
   options.choice<Device>("device", device, {{"cpu", Device::cpu}, {"cuda", Device::cuda}},
                          "Where to compute");
-  options.add("gpu", "N", gpu, "Which GPU, of those that this process sees").at_least(0).at_most(1023);
+  options.add("gpu", "N", gpu, "Which GPU, of those that this process sees")
+      .at_least(0)
+      .at_most(1023)
+      .by_default("0; a launcher's ranks take turns");
   options
       .add("threads", "N", threads,
            "Threads of a rank; 0 takes OMP_NUM_THREADS, else its share of the cores that this "
@@ -54,17 +70,14 @@ void DeviceOptions::declare(OptionSet& options) {
 }
 
 std::unique_ptr<Backend> DeviceOptions::make_backend(int64_t local_ranks) const {
-  if (device == Device::cuda) {
-    const std::optional<Launch>& launch = find_launch();
-    const int64_t ranks = std::max<int64_t>(local_ranks, launch ? launch->size : 1);
-    if (ranks > 1) {
-      throw UsageError(message(concat(ranks, " ranks cannot compute on GPUs yet"),
-                               "what ranks exchange must lie in host memory in this version",
-                               "Use one rank with --device cuda, or --device cpu."));
-    }
-    return make_cuda_backend(static_cast<int>(gpu));
-  }
+  if (device == Device::cuda) return make_cuda_backend(gpu_of_rank());
   return make_cpu_backend(static_cast<int>(threads_of_rank(threads, local_ranks)));
+}
+
+int DeviceOptions::gpu_of_rank() const {
+  const std::optional<Launch>& launch = find_launch();
+  if (gpu || !launch) return static_cast<int>(gpu.value_or(0));
+  return launch->local_rank % cuda_device_count();
 }
 
 }  // namespace ringbolt

@@ -8,6 +8,7 @@
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 
 namespace ringbolt {
 
@@ -22,17 +23,23 @@ struct OutputOptions {
   ProgressOutput progress_output() const;
 };
 
+/// --attention-dtype: commands that only go forward.
+void declare_attention_dtype(OptionSet& options, AttentionDType& dtype);
+
 enum class Device { cpu, cuda };
 
 /// --device, --gpu and --threads: commands that compute.
 struct DeviceOptions {
   Device device = Device::cpu;
-  int64_t gpu = 0;
+  std::optional<int64_t> gpu;
   int64_t threads = 0;
 
   void declare(OptionSet& options);
   /// For one of `local_ranks` ranks of this process, on its own thread.
   std::unique_ptr<Backend> make_backend(int64_t local_ranks = 1) const;
+  /// --gpu; else, of a launcher's ranks, each takes the next one of those it sees. The ranks of one
+  /// process have the same. Throws: NotBuilt, DeviceError where there is none.
+  int gpu_of_rank() const;
 };
 
 }  // namespace ringbolt

@@ -116,6 +116,12 @@ Json json_of(const ContextLoss& r) {
   return result;
 }
 
+/// The type that attention computes in.
+std::string attention_name(const EvaluateOptions& o) {
+  return o.attention_dtype == AttentionDType::model ? name_of(o.model.dtype)
+                                                    : name_of(o.attention_dtype);
+}
+
 std::string branch_name(const PredictedReach& reach) {
   return reach.branch == PredictedReach::Branch::larger_base ? "larger base" : "tuning length";
 }
@@ -140,6 +146,7 @@ Json result_of(const EvaluateOptions& o, const RankedModel& model, const Evaluat
       .set("device", model.backend->description())
       .set("ranks", to_json(o.mesh, model.decision))
       .set("dtype", name_of(o.model.dtype))
+      .set("attention_dtype", attention_name(o))
       .set("position_map", o.positions.name())
       .set("piece_tokens", model.memory.piece_tokens)
       .set("memory", Json::object()
@@ -185,6 +192,8 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
     std::cout << "memory of a rank's tensors: " << format_bytes(peak_bytes) << ", foreseen "
               << format_bytes(model.memory.account.total()) << " (" << model.memory.account.str()
               << ")\n";
+    if (o.attention_dtype != AttentionDType::model)
+      std::cout << "model in " << name_of(o.model.dtype) << ", attention in " << attention_name(o) << '\n';
     if (o.positions.map != UntunedMap::none) std::cout << o.positions.describe(loaded.config()) << '\n';
     std::cout << '\n' << table_of(results);
   }

@@ -61,6 +61,7 @@ void EvaluateOptions::declare(OptionSet& options) {
            "holds of a window is the same")
       .at_least(1)
       .by_default(concat(kPieceTokens, ", fewer where memory is short"));
+  declare_attention_dtype(options, attention_dtype);
   declare_reach(options, *this);
   mesh.declare(options, StorePurpose::inference);
   device.declare(options);
@@ -83,6 +84,9 @@ void EvaluateOptions::declare(OptionSet& options) {
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1M --windows 1",
       "a layer at a time over the whole window: memory is a layer's, whatever their number");
+  options.example(
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K --attention-dtype fp8",
+      "what the loss is with attention in fp8");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "
       "reach.svg");

@@ -26,6 +26,7 @@ struct EvaluateOptions {
   bool score_overlap = false;
   int64_t buckets = 4;
   std::optional<int64_t> piece_tokens;
+  AttentionDType attention_dtype = AttentionDType::model;
   std::optional<int64_t> bos_id;
   std::optional<double> pretraining_base;
   std::optional<int64_t> pretraining_length;

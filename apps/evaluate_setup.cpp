@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "apps/rank_device.h"
 #include "core/base/error.h"
 #include "io/text_source.h"
 #include "parallel/placement.h"
@@ -50,8 +51,12 @@ AttentionDecision decide(const EvaluateOptions& o, Communicator& world, Backend&
                          const ModelConfig& model) {
   const std::vector<int64_t> lengths = lengths_of(o, model);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-  return decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
-                          {StorePurpose::inference, o.model.dtype, longest});
+  require_attention_dtype(backend, o.attention_dtype);
+  AttentionDecision decision =
+      decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
+                       {StorePurpose::inference, o.model.dtype, longest});
+  decision.choice.dtype = o.attention_dtype;
+  return decision;
 }
 
 EvaluationShape shape_of(const EvaluateOptions& o, const ModelConfig& model,
@@ -88,20 +93,22 @@ EvaluationData open_data(const EvaluateOptions& o) {
 
 RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const EvaluationData& data)
     : backend(o.device.make_backend(o.mesh.ranks.local_ranks)),
+      tensors(make_tensor_communicator("evaluate", o.device, o.mesh.ranks, world, *backend)),
       config(o.model.config()),
       protocols(protocols_for(o, data, config)),
-      decision(decide(o, world, *backend, config)),
+      decision(decide(o, *tensors, *backend, config)),
       memory(check_evaluation_memory(o, shape_of(o, config, decision), protocols,
-                                     data.tokens.tokens())),
+                                     data.tokens.tokens(),
+                                     available_bytes(o.device, o.mesh.ranks, world))),
       loaded(*backend, o.model, memory.piece_tokens),
-      mesh(world, decision.mesh) {
+      mesh(world, *tensors, decision.mesh) {
   backend->reset_peak_memory();  // what the measurements of --attention auto took
 }
 
 std::unique_ptr<Placement> RankedModel::place(const EvaluateOptions& o,
                                               const std::optional<ParallelWindows>& windows) {
   const auto make = [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-    if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen);
+    if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen, o.attention_dtype);
     return std::make_unique<MeshPlacement>(*backend, mesh, o.mesh.layout, decision.choice, seen);
   };
   return windows ? make(*windows) : place_for_method(*backend, loaded.rotary_method(), make);

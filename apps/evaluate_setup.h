@@ -34,6 +34,7 @@ struct RankedModel {
   std::unique_ptr<Placement> place(const EvaluateOptions& o, const std::optional<ParallelWindows>& windows);
 
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<Communicator> tensors;  ///< the ranks, for the backend's memory
   ModelConfig config;
   std::vector<EvaluationProtocol> protocols;  ///< one a length
   AttentionDecision decision;

@@ -14,6 +14,7 @@
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/cpu/isa.h"
+#include "core/cuda/cuda_backend.h"
 #include "io/checkpoint.h"
 #include "io/checkpoint_format.h"
 #include "io/hdf5.h"
@@ -21,6 +22,7 @@
 #include "io/tokens.h"
 #include "io/weights.h"
 #include "parallel/mpi.h"
+#include "parallel/nccl.h"
 
 namespace ringbolt {
 namespace {
@@ -67,6 +69,8 @@ void describe_build(Facts& facts) {
   facts.add("libraries", libraries, shown);
   const std::string mpi = mpi_library();
   facts.add("mpi", mpi, mpi.empty() ? "none (this build runs ranks by --local-ranks only)" : mpi);
+  const std::string nccl = nccl_library();
+  facts.add("nccl", nccl, nccl.empty() ? "none (GPUs exchange tensors by copies)" : nccl);
 }
 
 void describe_devices(Facts& facts, const DeviceOptions& device) {
@@ -75,6 +79,7 @@ void describe_devices(Facts& facts, const DeviceOptions& device) {
   facts.add("host", concat(system.sysname, " ", system.release, " ", system.machine));
   const std::unique_ptr<Backend> backend = device.make_backend();
   facts.add("device", concat(backend->name(), ": ", backend->description()));
+  if (device.device == Device::cuda) facts.add_count("gpus", cuda_device_count());
   Json sets = Json::array();
   std::string shown;
   for (const cpu::Isa isa : cpu::available_isas()) {

@@ -1,32 +1,14 @@
 #include "apps/memory_check.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <optional>
 
 #include "core/base/error.h"
 #include "core/base/quantity.h"
-#include "core/cuda/cuda_backend.h"
-#include "parallel/launch.h"
 
 namespace ringbolt {
-namespace {
-
-/// What one rank may use: the device's memory, or its share of the machine's.
-int64_t available_bytes(const DeviceOptions& device, const RankOptions& ranks) {
-  if (device.device == Device::cuda) return cuda_memory_bytes(static_cast<int>(device.gpu));
-  const int64_t pages = sysconf(_SC_PHYS_PAGES);
-  const std::optional<Launch>& launch = find_launch();
-  const int64_t in_node = std::max<int64_t>(ranks.local_ranks, launch ? launch->local_size : 1);
-  return pages * sysconf(_SC_PAGE_SIZE) / std::max<int64_t>(1, in_node);
-}
-
-}  // namespace
-
 std::string check_memory(const TrainOptions& o, const ModelConfig& config,
                          const TrainingRecipe& recipe, const MeshShape& mesh,
-                         const AttentionChoice& choice) {
+                         const AttentionChoice& choice, int64_t available_bytes) {
   TrainingShape shape;
   shape.model = config;
   shape.dtype = o.dtype;
@@ -38,17 +20,16 @@ std::string check_memory(const TrainOptions& o, const ModelConfig& config,
   shape.attention = choice;
   if (mesh.world() > 1) shape.sharding = o.mesh.shard_state;
   shape.gpu = o.device.device == Device::cuda;
-  require_memory(shape, available_bytes(o.device, o.mesh.ranks));
+  require_memory(shape, available_bytes);
   const MemoryAccount account = training_memory(shape);
   return concat("memory: ", format_bytes(account.total()), " a rank (", account.str(), ")");
 }
 
 EvaluationMemory check_evaluation_memory(const EvaluateOptions& o, EvaluationShape shape,
                                          const std::vector<EvaluationProtocol>& protocols,
-                                         int64_t stream_tokens) {
+                                         int64_t stream_tokens, int64_t available) {
   shape.gpu = o.device.device == Device::cuda;
   shape.piece_tokens = o.piece_tokens.value_or(kPieceTokens);
-  const int64_t available = available_bytes(o.device, o.mesh.ranks);
   EvaluationMemory result{shape.piece_tokens, {}, available};
   const auto pass_of = [&](const EvaluationProtocol& p) {
     EvaluationShape pass = shape;

@@ -16,10 +16,10 @@
 namespace ringbolt {
 
 /// "memory: 27.4 GiB a rank (parameters 15.7 GiB, …)". Throws: UsageError where that is more than
-/// the device, or this rank's share of the machine, has.
+/// `available_bytes` (apps/rank_device.h).
 std::string check_memory(const TrainOptions& o, const ModelConfig& config,
                          const TrainingRecipe& recipe, const MeshShape& mesh,
-                         const AttentionChoice& choice);
+                         const AttentionChoice& choice, int64_t available_bytes);
 
 struct EvaluationMemory {
   int64_t piece_tokens;   ///< --piece-tokens, or as many as fit
@@ -30,6 +30,6 @@ struct EvaluationMemory {
 /// takes more than a rank has.
 EvaluationMemory check_evaluation_memory(const EvaluateOptions& o, EvaluationShape shape,
                                          const std::vector<EvaluationProtocol>& protocols,
-                                         int64_t stream_tokens);
+                                         int64_t stream_tokens, int64_t available_bytes);
 
 }  // namespace ringbolt

@@ -59,6 +59,7 @@ void MeshOptions::declare(OptionSet& options, StorePurpose purpose) {
         {{"gradients", ShardState::gradients}, {"optimizer", ShardState::optimizer}},
         "What ranks divide: masters and moments (ZeRO-1), or gradients, too (ZeRO-2)");
   }
+  ranks.declare_communicator(options);
   options
       .add("watchdog-seconds", "S", ranks.watchdog_seconds,
            "Longest wait for another rank before the run ends; 0 waits for ever")

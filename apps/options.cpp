@@ -138,6 +138,10 @@ UsageError no_value(const std::string& option, const std::string& command) {
 
 void OptionSet::unknown(const std::string& shown, const std::string& name,
                         const std::string& where) const {
+  if (const auto found = absent_.find(name); found != absent_.end()) {
+    const auto& [why, what_to_try] = found->second;
+    throw UsageError(message(concat(shown, " is refused here"), why, what_to_try));
+  }
   const std::string nearest = nearest_name(name, names());
   throw UsageError(message(concat("unknown option '", shown, "'"), where,
                            nearest.empty() ? concat("See ringbolt ", command_, " --help.")

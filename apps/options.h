@@ -17,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <iosfwd>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -108,6 +109,8 @@ class OptionSet {
   void one_of(std::vector<std::string> names, const std::string& why);
   /// `name` is only given together with `needed`, because …
   void needs(const std::string& name, const std::string& needed, const std::string& why);
+  /// An option of other commands that this one refuses, because …
+  void absent(const std::string& name, const std::string& why, const std::string& what_to_try);
   /// A stored set of options (resolved_json) that fills what no source gave. `file` is asked when
   /// the others are read.
   void fall_back_on(std::function<std::optional<std::string>()> file);
@@ -168,6 +171,7 @@ class OptionSet {
   std::vector<Conflict> conflicts_;
   std::vector<Conflict> needs_;
   std::vector<OneOf> one_of_;
+  std::map<std::string, std::pair<std::string, std::string>> absent_;  ///< why, and what to try
   std::vector<Example> examples_;
   std::optional<std::string> config_file_;
   std::function<std::optional<std::string>()> fallback_;

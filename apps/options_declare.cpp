@@ -229,6 +229,11 @@ void OptionSet::one_of(std::vector<std::string> names, const std::string& why) {
   one_of_.push_back({std::move(names), why});
 }
 
+void OptionSet::absent(const std::string& name, const std::string& why,
+                       const std::string& what_to_try) {
+  absent_.emplace(name, std::pair(why, what_to_try));
+}
+
 void OptionSet::needs(const std::string& name, const std::string& needed, const std::string& why) {
   needs_.push_back({find(name).name, find(needed).name, why});
 }

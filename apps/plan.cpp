@@ -27,6 +27,7 @@ struct PlanOptions {
   DType dtype = DType::bf16;
   Recompute recompute = Recompute::block_keep_attention;
   ShardState sharding = ShardState::gradients;
+  AttentionDType attention_dtype = AttentionDType::model;
   Device device = Device::cuda;
   double memory_gib = 0;
   bool all_strategies = false;
@@ -45,6 +46,7 @@ struct PlanOptions {
         .at_least(1);
     options.choice<DType>("dtype", dtype, {{"f32", DType::f32}, {"bf16", DType::bf16}},
                           "Type of weights and activations");
+    declare_attention_dtype(options, attention_dtype);
     options.choice<Recompute>("recompute", recompute,
                               {{"none", Recompute::none},
                                {"block", Recompute::block},
@@ -114,6 +116,7 @@ Need evaluation_need(const PlanOptions& o, int64_t length, int64_t ranks, int64_
                     .windows = o.batch_size,
                     .mesh = {.inner = static_cast<int>(ranks)},
                     .gpu = o.device == Device::cuda};
+  c.attention.dtype = o.attention_dtype;
   Need need;
   if (available > 0) {
     try {
@@ -211,6 +214,14 @@ int plan_times(PlanOptions o) {
   return 0;
 }
 
+/// Throws: UsageError naming what was given that training does not have.
+void check_training(const PlanOptions& o) {
+  if (o.attention_dtype == AttentionDType::model) return;
+  throw UsageError(message("--attention-dtype says nothing of --for train",
+                           "attention in another type than the model's has no backward",
+                           "Leave it out, or add --for evaluate."));
+}
+
 /// Throws: UsageError naming what was given that only training has.
 void check_evaluation(const PlanOptions& o, const OptionSet& options) {
   for (const char* name : {"recompute", "shard", "all-strategies"}) {
@@ -235,6 +246,7 @@ int run_plan(const Arguments& arguments) {
   if (!options.parse(arguments, std::cout)) return 0;
 
   if (o.work == Work::evaluate) check_evaluation(o, options);
+  if (o.work == Work::train) check_training(o);
   if (o.all_strategies && !o.rates.wanted()) {
     throw UsageError(message("--all-strategies needs rates", "strategies differ in time",
                              "Add --measure, or --matmul-rate and the others (see --help)."));

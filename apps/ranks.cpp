@@ -27,6 +27,16 @@ int64_t available_cores() {
 
 }  // namespace
 
+void RankOptions::declare_communicator(OptionSet& options) {
+  options.choice<TensorCommunicator>(
+      "communicator", communicator,
+      {{"auto", TensorCommunicator::automatic},
+       {"copy", TensorCommunicator::copy},
+       {"nccl", TensorCommunicator::nccl}},
+      "How GPUs exchange tensors: copies (between processes through host memory), or NCCL, which "
+      "takes one rank a GPU; auto is NCCL where each process has a GPU of its own");
+}
+
 void run_on_ranks(const std::string& command, const RankOptions& options,
                   const std::function<void(Communicator&)>& body) {
   if (find_launch()) {

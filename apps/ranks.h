@@ -5,14 +5,21 @@
 #include <functional>
 #include <string>
 
+#include "apps/options.h"
 #include "parallel/communicator.h"
 
 namespace ringbolt {
+
+/// How GPUs exchange tensors.
+enum class TensorCommunicator { automatic, copy, nccl };
 
 struct RankOptions {
   int64_t local_ranks = 1;  ///< --local-ranks: threads of this process
   double watchdog_seconds =
       600;  ///< --watchdog-seconds: the longest wait of a rank for another; 0: no limit
+  TensorCommunicator communicator = TensorCommunicator::automatic;  ///< --communicator
+
+  void declare_communicator(OptionSet& options);
 };
 
 /// Runs `body` on every rank: the launcher's where there is one (mpirun, srun), else `local_ranks`

@@ -72,6 +72,8 @@ void declare_optimizer(OptionSet& options, TrainOptions& t) {
                              {"block", Recompute::block},
                              {"block-keep-attention", Recompute::block_keep_attention}},
                             "What backward computes again instead of keeping it");
+  options.absent("attention-dtype", "attention in another type than the model's has no backward",
+                 "Choose the model's by --dtype, and evaluate what was trained in any.");
 }
 
 void declare_run(OptionSet& options, TrainOptions& t) {

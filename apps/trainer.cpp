@@ -8,6 +8,7 @@
 #include "apps/model_options.h"
 #include "apps/results.h"
 #include "apps/memory_check.h"
+#include "apps/rank_device.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/bench/workloads.h"
@@ -35,11 +36,11 @@ TrainingData training_data(const TrainOptions& o, const TokenDataset& data,
 }
 
 std::unique_ptr<ParameterStore> make_parameters(const TrainOptions& o, Backend& backend,
-                                                Communicator& world, const ModelConfig& config) {
-  if (world.size() == 1) {
+                                                Communicator& tensors, const ModelConfig& config) {
+  if (tensors.size() == 1) {
     return std::make_unique<ResidentParameters>(backend, config, o.dtype, StorePurpose::training);
   }
-  return std::make_unique<ShardedParameters>(backend, world, config, o.dtype, o.mesh.shard_state);
+  return std::make_unique<ShardedParameters>(backend, tensors, config, o.dtype, o.mesh.shard_state);
 }
 
 std::unique_ptr<Placement> make_placement(const TrainOptions& o, Backend& backend, Mesh& mesh,
@@ -86,11 +87,13 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       data_(std::move(setup.data)),
       validation_(std::move(setup.validation)),
       backend_(o.device.make_backend(o.mesh.ranks.local_ranks)),
-      decision_(decide_attention(o.mesh, setup.mesh, world, *backend_, config_,
+      tensors_(make_tensor_communicator("train", o.device, o.mesh.ranks, world, *backend_)),
+      decision_(decide_attention(o.mesh, setup.mesh, *tensors_, *backend_, config_,
                                  {StorePurpose::training, o.dtype, recipe_.context_length})),
-      mesh_(world, decision_.mesh),
-      memory_(check_memory(o, config_, recipe_, decision_.mesh, decision_.choice)),
-      parameters_(make_parameters(o, *backend_, world, config_)),
+      mesh_(world, *tensors_, decision_.mesh),
+      memory_(check_memory(o, config_, recipe_, decision_.mesh, decision_.choice,
+                           available_bytes(o.device, o.mesh.ranks, world))),
+      parameters_(make_parameters(o, *backend_, *tensors_, config_)),
       model_(*backend_, *parameters_),
       method_(config_),
       placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),

@@ -70,6 +70,7 @@ class Trainer {
   TokenDataset data_;
   std::optional<TokenDataset> validation_;
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Communicator> tensors_;  ///< the ranks of world_, for the backend's memory
   AttentionDecision decision_;
   Mesh mesh_;
   std::string memory_;  ///< the account, in a line: before anything large is allocated

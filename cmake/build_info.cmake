@@ -18,7 +18,7 @@ add_dependencies(ringbolt_core ringbolt_write_build_info)
 function(ringbolt_library_versions out)
   set(versions "")
   foreach(entry "oneDNN core dnnl_VERSION" "OpenMP core OpenMP_CXX_VERSION" "CUDA . CUDAToolkit_VERSION"
-                "cuDNN . CUDNN_VERSION" "MPI . RINGBOLT_MPI_VERSION" "HDF5 io HDF5_VERSION"
+                "cuDNN . CUDNN_VERSION" "NCCL . NCCL_VERSION" "MPI . RINGBOLT_MPI_VERSION" "HDF5 io HDF5_VERSION"
                 "SentencePiece io SENTENCEPIECE_VERSION" "SentencePiece io sentencepiece_VERSION"
                 "nlohmann-json io nlohmann_json_VERSION" "Boost apps Boost_VERSION_STRING" "Boost apps Boost_VERSION")
     separate_arguments(entry)

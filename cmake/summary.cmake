@@ -12,7 +12,7 @@ message(STATUS "
     build type    ${CMAKE_BUILD_TYPE}
     compiler      ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}
     libraries     ${ringbolt_libraries}
-    CUDA          ${RINGBOLT_CUDA} ${CMAKE_CUDA_ARCHITECTURES}
+    CUDA          ${RINGBOLT_CUDA} ${CMAKE_CUDA_ARCHITECTURES}, NCCL ${RINGBOLT_NCCL}
     tests         ${RINGBOLT_TESTS}, benchmarks ${RINGBOLT_BENCHMARKS}
     checks        ${RINGBOLT_CHECKS}, sanitizers ${ringbolt_sanitizers_text}
     warnings      as errors: ${RINGBOLT_WERROR}

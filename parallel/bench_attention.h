@@ -18,8 +18,8 @@ struct AttentionTiming {
 };
 
 /// Forward and backward of a layer's attention on random data in [-1, 1], after a pass to warm up,
-/// for about `seconds`. Requires: mesh and choice as a candidate of plan_attention(job, …).
-/// Collective; the same result on all ranks.
+/// for about `seconds`. Requires: `world` is one of the backend's memory; mesh and choice as a
+/// candidate of plan_attention(job, …). Collective; the same result on all ranks.
 AttentionTiming time_attention(Backend& backend, Communicator& world, const AttentionJob& job,
                                LayoutKind layout, const MeshShape& shape,
                                const AttentionChoice& choice, double seconds);

@@ -2,6 +2,8 @@
 
 #include <exception>
 
+#include "core/base/error.h"
+
 namespace ringbolt {
 
 std::string name_of(Tag tag) {
@@ -28,6 +30,15 @@ std::string name_of(Tag tag) {
       break;
   }
   return "a message";
+}
+
+std::string timeout_message(int rank, const std::string& peers, Tag tag,
+                            const RankContext& context) {
+  const std::string step = context.step > 0 ? concat(" of step ", context.step) : "";
+  return message(concat("rank ", rank, " waited ", context.timeout_seconds, " s for ", peers,
+                        " in ", name_of(tag), step),
+                 concat(peers, " hangs, was stopped, or is far behind"),
+                 "Look at what that rank does; give --watchdog-seconds more if it is only slow.");
 }
 
 Request& Request::operator=(Request&& other) noexcept {

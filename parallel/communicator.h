@@ -1,10 +1,14 @@
 // Messages between ranks.
 //
-// One rank a device; `single` is the communicator of one rank, `threads` has ranks in one process,
-// `mpi` in many. Buffers are host memory. Every call but rank(), size(), context() and
-// send_receive() is collective: all ranks of the communicator call it, in the same order. Any call
-// throws CommError where another rank failed, or where nothing came for context().timeout_seconds;
-// the message names operation, peer and step.
+// `single` is the communicator of one rank, `threads` has ranks in one process, `mpi` in many: their
+// buffers are host memory. For tensors of a device there are make_device_communicator
+// (parallel/device_communicator.h) and make_nccl_communicator (parallel/nccl.h), made from one of
+// those: what they move is device memory, ordered on the backend's compute stream as one of its
+// operations is, but scalars and small facts (all_reduce of double and int64_t, broadcast) stay host
+// memory. Every call but rank(), size(), context() and the sends and receives is collective: all
+// ranks of the communicator call it, in the same order. Any call throws CommError where another rank
+// failed, or where nothing came for context().timeout_seconds; the message names operation, peer and
+// step.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +18,8 @@
 #include <span>
 #include <string>
 #include <utility>
+
+#include "core/backend/transfers.h"
 
 namespace ringbolt {
 
@@ -40,7 +46,9 @@ struct Traffic {
   int64_t received_bytes =
       0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
   int64_t messages = 0;       ///< received
-  double waited_seconds = 0;  ///< inside wait() and collectives: what no computation hid
+  /// Inside wait() and collectives: what no computation hid. Of device memory it is what the compute
+  /// stream stood still, by the device's clock, as far as that is known.
+  double waited_seconds = 0;
 };
 
 /// One a rank, shared by all its communicators; only the rank's own thread touches it.
@@ -50,7 +58,13 @@ struct RankContext {
   double timeout_seconds = 600;  ///< the longest wait for another rank; 0: no limit
 };
 
-/// An exchange under way. Its buffers belong to the communicator until it is complete.
+/// The watchdog's words: rank `rank` waited for `peers` ("rank 3") in vain.
+std::string timeout_message(int rank, const std::string& peers, Tag tag,
+                            const RankContext& context);
+
+/// An exchange under way. Its buffers belong to the communicator until it is complete. Of device
+/// memory that means: what the compute stream is given after the exchange was seen complete runs
+/// after the transfers; the host does not wait for them.
 class [[nodiscard]] Request {
  public:
   class Pending {
@@ -99,7 +113,13 @@ class Communicator {
   /// several messages.
   virtual Request send_receive(std::span<const std::byte> send, int to,
                                std::span<std::byte> receive, int from, Tag tag) = 0;
-  /// In place: the sum over ranks, in rank order, so that all ranks get the same bits.
+  /// The same for memory of `device`, which outlives the request. The transfer begins behind what
+  /// the compute stream was given before this call; nothing given to it until the request is
+  /// complete may write `send` or touch `receive`.
+  virtual Request send_receive_on(Transfers& device, std::span<const std::byte> send, int to,
+                                  std::span<std::byte> receive, int from, Tag tag) = 0;
+  /// In place: the sum over ranks, in rank order, so that all ranks get the same bits (but NCCL's,
+  /// which has an order of its own).
   virtual void all_reduce(std::span<float> values) = 0;
   virtual void all_reduce(std::span<double> values) = 0;
   virtual void all_reduce(std::span<int64_t> values) = 0;

@@ -109,7 +109,11 @@ AttentionBytes ring_bytes(int64_t others, int64_t rows, const AttentionProblem& 
   const int64_t backward = queries
                                ? 2 * query * element + 2 * rows * heads.heads * f32 + query * f32
                                : key * element + key * f32;
-  return {others * key * element, others * backward};
+  const AttentionDType travels =
+      choice.strategy == AttentionStrategy::all_gather ? AttentionDType::model : choice.dtype;
+  const int64_t block =
+      key_block_bytes(travels, heads.dtype, {rows, 2 * heads.kv_heads, heads.head_dim});
+  return {others * block, others * backward};
 }
 
 }  // namespace
@@ -130,7 +134,7 @@ std::unique_ptr<Attention> make_distributed_attention(Backend& backend, Mesh& me
   }
   std::unique_ptr<SequenceAttention> sequence =
       choice.strategy == AttentionStrategy::all_gather && shape.ring() > 1
-          ? make_gathered_attention(backend, mesh, layout, mask, visibility)
+          ? make_gathered_attention(backend, mesh, layout, mask, choice.dtype, visibility)
           : make_ring_attention(backend, mesh, layout, mask, choice, visibility);
   return std::make_unique<DistributedAttention>(backend, mesh.head(), std::move(sequence));
 }

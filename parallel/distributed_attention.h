@@ -31,6 +31,8 @@ enum class RingBackward {
 struct AttentionChoice {
   AttentionStrategy strategy = AttentionStrategy::ring;
   RingBackward backward = RingBackward::keys;
+  /// Forward only, unless it is the model's. What travels around the ring has this type.
+  AttentionDType dtype = AttentionDType::model;
 };
 
 /// Attention of this rank's tokens: those of `layout` for mesh.ring_rank(), of which head rank u

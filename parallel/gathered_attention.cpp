@@ -9,8 +9,8 @@ namespace {
 class GatheredAttention final : public SequenceAttention {
  public:
   GatheredAttention(Backend& backend, Mesh& mesh, const SequenceLayout& layout,
-                    AttentionSlice::Mask mask, const Visibility& visibility)
-      : backend_(backend), ring_(mesh.ring()), rows_(layout.tokens_per_rank()) {
+                    AttentionSlice::Mask mask, AttentionDType dtype, const Visibility& visibility)
+      : backend_(backend), ring_(mesh.ring()), rows_(layout.tokens_per_rank()), dtype_(dtype) {
     for (int rank = 0; rank < layout.ranks(); ++rank) {
       for (AttentionSlice slice : layout.slices(mesh.ring_rank(), rank, mask, visibility)) {
         slice.key_begin += rank * rows_;
@@ -23,16 +23,19 @@ class GatheredAttention final : public SequenceAttention {
   }
 
   void forward(ConstView q, ConstView kv, View out, View lse) override {
+    // Another type comes after the transfer: codes have one scale, that of all ranks' rows.
     const Tensor all = gather(kv);
-    const int64_t kv_heads = kv.dim(1) / 2;
+    AttentionOperands operands(backend_, dtype_, all);
+    const AttentionOperands::Queries queries = operands.queries(q);
+    Tensor storage;
+    const ConstView block = operands.block(all, storage);
     backend_.begin_attention(out, lse);
-    backend_.attention_forward(slices_, q, all.view().slice_columns(0, kv_heads),
-                               all.view().slice_columns(kv_heads, 2 * kv_heads),
-                               attention_scale(q.dim(2)), out, lse);
+    operands.attend(slices_, queries, block, attention_scale(q.dim(2)), out, lse);
   }
 
   void backward(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta, View dq,
                 View dkv) override {
+    require_backward(dtype_);
     const Tensor all = gather(kv);
     const int64_t kv_heads = kv.dim(1) / 2;
     Tensor sums = backend_.allocate(DType::f32, all.shape());
@@ -65,6 +68,7 @@ class GatheredAttention final : public SequenceAttention {
   Backend& backend_;
   Communicator& ring_;
   int64_t rows_;  // T
+  AttentionDType dtype_;
   std::vector<AttentionSlice> slices_;
   std::vector<int64_t> used_rows_;  // of each rank, without padding
 };
@@ -74,8 +78,9 @@ class GatheredAttention final : public SequenceAttention {
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,
+                                                           AttentionDType dtype,
                                                            const Visibility& visibility) {
-  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, visibility);
+  return std::make_unique<GatheredAttention>(backend, mesh, layout, mask, dtype, visibility);
 }
 
 }  // namespace ringbolt

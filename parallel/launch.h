@@ -11,6 +11,7 @@ struct Launch {
   int rank = 0;
   int size = 0;        ///< 0: the launcher does not say
   int local_size = 0;  ///< ranks on this machine; 0: the launcher does not say
+  int local_rank = 0;  ///< among those; as rank where the launcher does not say
 };
 
 /// Nothing where this process was started by itself. Asked once: MPI changes the environment later.

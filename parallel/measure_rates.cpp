@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "parallel/ring.h"
@@ -42,16 +43,33 @@ double mean_over(Communicator& ranks, double value) {
 /// An exchange with both neighbours.
 class Exchange {
  public:
-  Exchange(Communicator& ring, size_t bytes) : ring_(ring), sent_(bytes), received_(bytes) {}
+  Exchange(Backend& backend, Communicator& ring, int64_t bytes)
+      : backend_(backend),
+        ring_(ring),
+        sent_(zeros(backend, bytes)),
+        received_(zeros(backend, bytes)) {}
   Request post() {
     const int size = ring_.size();
-    return ring_.send_receive(sent_, (ring_.rank() + 1) % size, received_,
-                              (ring_.rank() + size - 1) % size, Tag::ring_operand);
+    return ring_.send_receive(bytes_of(std::as_const(sent_).view()), (ring_.rank() + 1) % size,
+                              bytes_of(received_.view()), (ring_.rank() + size - 1) % size,
+                              Tag::ring_operand);
+  }
+  /// Until the bytes are there.
+  void run() {
+    post().wait();
+    backend_.synchronize();
   }
 
  private:
+  static Tensor zeros(Backend& backend, int64_t bytes) {
+    Tensor x = backend.allocate(DType::f32, {bytes / size_of(DType::f32)});
+    backend.fill_zero(x);
+    return x;
+  }
+
+  Backend& backend_;
   Communicator& ring_;
-  std::vector<std::byte> sent_, received_;
+  Tensor sent_, received_;
 };
 
 /// Attention of n tokens over themselves: as much as takes 10 ms.
@@ -69,9 +87,12 @@ class AttentionProbe {
     }
   }
 
-  void forward() {
+  void start_forward() {
     backend_.begin_attention(out_, lse_);
     backend_.attention_forward(slices_, q_, k_, v_, attention_scale(dim_), out_, lse_);
+  }
+  void forward() {
+    start_forward();
     backend_.synchronize();
   }
   void backward() {
@@ -117,16 +138,17 @@ double measure_overlap(Backend& backend, Communicator& ring, AttentionProbe& att
   const double compute = fastest_seconds(kRepeats, [&] { attention.forward(); });
   // Half as long as the attention, as a ring's transfer that can be hidden; the same on all ranks.
   const double wanted = 0.5 * mean_over(ring, compute) * link.bytes_per_second;
-  Exchange exchange(ring, static_cast<size_t>(std::clamp(wanted, 65536.0, 67108864.0)));
+  Exchange exchange(backend, ring, static_cast<int64_t>(std::clamp(wanted, 65536.0, 67108864.0)));
   ring.barrier();
-  const double transfer = fastest_seconds(kRepeats, [&] { exchange.post().wait(); });
+  const double transfer = fastest_seconds(kRepeats, [&] { exchange.run(); });
   ring.barrier();
   const double both = fastest_seconds(kRepeats, [&] {
     Overlap overlap(backend);
     Request request = exchange.post();
     const Overlap::Scope scope(overlap, request);
-    attention.forward();
+    attention.start_forward();
     request.wait();
+    backend.synchronize();
   });
   const double saved = (compute + transfer - both) / std::min(compute, transfer);
   return std::clamp(mean_over(ring, saved), 0.0, 1.0);
@@ -134,14 +156,14 @@ double measure_overlap(Backend& backend, Communicator& ring, AttentionProbe& att
 
 }  // namespace
 
-Link measure_link(Communicator& ring) {
+Link measure_link(Backend& backend, Communicator& ring) {
   if (ring.size() == 1) return {std::numeric_limits<double>::infinity(), 0, 1};
-  constexpr size_t kLarge = size_t{1} << 20;
-  const auto exchange_seconds = [&](size_t bytes, int repeats) {
-    Exchange exchange(ring, bytes);
-    exchange.post().wait();
+  constexpr int64_t kLarge = int64_t{1} << 20;
+  const auto exchange_seconds = [&](int64_t bytes, int repeats) {
+    Exchange exchange(backend, ring, bytes);
+    exchange.run();
     ring.barrier();
-    return mean_over(ring, median_seconds(repeats, [&] { exchange.post().wait(); }));
+    return mean_over(ring, median_seconds(repeats, [&] { exchange.run(); }));
   };
   const double latency = exchange_seconds(8, 31);
   const double large = exchange_seconds(kLarge, 7);
@@ -154,7 +176,7 @@ MachineRates measure_rates(Backend& backend, Communicator& ring, const Attention
   const double forward = median_seconds(5, [&] { attention.forward(); });
   ring.barrier();
   const double backward = median_seconds(5, [&] { attention.backward(); });
-  Link link = measure_link(ring);
+  Link link = measure_link(backend, ring);
   if (ring.size() > 1) link.overlap = measure_overlap(backend, ring, attention, link);
   return {.forward_flops = mean_over(ring, 4 * attention.units() / forward),
           .backward_flops = mean_over(ring, 10 * attention.units() / backward),

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/quantity.h"
+#include "parallel/device_communicator.h"
 #include "parallel/step_memory.h"
 
 namespace ringbolt {
@@ -104,6 +105,11 @@ MemoryAccount training_memory(const TrainingShape& c) {
     return ledger.hold(gradients,
                        c.sharding == ShardState::gradients ? groups[group].whole * kF32 : 0);
   };
+  // What a GPU's ranks add up comes in pieces of a bounded size (parallel/device_communicator.h).
+  const auto reduction = [&](size_t group) {
+    if (!c.gpu || !c.sharding) return int64_t{0};
+    return device_reduction_bytes(c.mesh.world(), groups[group].whole);
+  };
   StepMemory step(ledger, c, t);
   const Hold ids = ledger.hold(activations, 2 * t * kF32);
   const Hold stream = ledger.hold(activations, step.hidden(t));
@@ -126,6 +132,7 @@ MemoryAccount training_memory(const TrainingShape& c) {
     const Hold sums = whole_gradients(l + 1);
     step.backward_layer(std::move(kept.back()));
     kept.pop_back();
+    const Hold terms = ledger.hold(workspace, reduction(l + 1));
   }
   ledger.at("the embedding");
   if (tied.empty()) tied.push_back(whole_gradients(0));

@@ -4,7 +4,8 @@
 
 namespace ringbolt {
 
-Mesh::Mesh(Communicator& world, MeshShape shape) : world_(world), shape_(shape) {
+Mesh::Mesh(Communicator& world, Communicator& devices, MeshShape shape)
+    : world_(world), shape_(shape) {
   if (shape.data < 1 || shape.outer < 1 || shape.inner < 1 || shape.head < 1 ||
       shape.world() != world.size()) {
     throw UsageError(
@@ -18,10 +19,11 @@ Mesh::Mesh(Communicator& world, MeshShape shape) : world_(world), shape_(shape) 
   ring_rank_ = rank / shape.head % shape.ring();
   data_rank_ = rank / shape.sequence();
   sequence_ = world.split(data_rank_, rank);
-  ring_ = sequence_->split(head_rank_, ring_rank_);
+  // By the number of the axis' group among all of its kind.
+  ring_ = devices.split(data_rank_ * shape.head + head_rank_, ring_rank_);
   inner_ = ring_->split(ring_rank_ / shape.inner, ring_rank_);
   outer_ = ring_->split(ring_rank_ % shape.inner, ring_rank_);
-  head_ = sequence_->split(ring_rank_, head_rank_);
+  head_ = devices.split(data_rank_ * shape.ring() + ring_rank_, head_rank_);
 }
 
 }  // namespace ringbolt

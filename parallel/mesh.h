@@ -25,17 +25,22 @@ struct MeshShape {
 /// The communicators of each axis. Collective to make.
 class Mesh {
  public:
-  /// Throws: UsageError where the shape does not have world.size() ranks.
-  Mesh(Communicator& world, MeshShape shape);
+  /// For tensors in host memory. Throws: UsageError where the shape does not have world.size() ranks.
+  Mesh(Communicator& world, MeshShape shape) : Mesh(world, world, shape) {}
+  /// For the tensors that `devices`, the same ranks, exchanges: of a GPU's memory
+  /// (parallel/device_communicator.h, parallel/nccl.h) or the host's. Both must outlive the mesh.
+  Mesh(Communicator& world, Communicator& devices, MeshShape shape);
 
   const MeshShape& shape() const { return shape_; }
   int data_rank() const { return data_rank_; }
   int ring_rank() const { return ring_rank_; }
   int head_rank() const { return head_rank_; }
 
+  // Of host memory:
   Communicator& world() { return world_; }
   Communicator& sequence() { return *sequence_; }  ///< all ranks of this sequence
-  Communicator& ring() { return *ring_; }          ///< all ring positions, same head rank
+  // Of tensors:
+  Communicator& ring() { return *ring_; }  ///< all ring positions, same head rank
   Communicator& inner() { return *inner_; }
   Communicator& outer() { return *outer_; }
   Communicator& head() { return *head_; }

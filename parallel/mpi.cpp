@@ -13,6 +13,7 @@
 #include "core/base/error.h"
 #include "parallel/launch.h"
 #include "parallel/pairwise.h"
+#include "parallel/staged_exchange.h"
 #include "parallel/transport.h"
 
 namespace ringbolt {
@@ -43,6 +44,10 @@ class MpiTransport final : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   Request post(const Exchange& exchange) override;
+  [[noreturn]] void fail(const std::string& what) override {
+    failure_ = what;
+    throw CommError(what);
+  }
 
  private:
   class Pending;
@@ -53,6 +58,7 @@ class MpiTransport final : public Transport {
   int size_ = 0;
   int64_t largest_tag_ = 0;
   std::string failure_;  ///< of the first wait that failed
+  StagingArea staging_;  ///< of device memory
 };
 
 MpiTransport::MpiTransport(double timeout_seconds) {
@@ -192,8 +198,7 @@ void MpiTransport::Pending::time_out() {
   for (size_t i = 0; i < parts_.size(); ++i)
     receiving = receiving || (parts_[i].receives && requests_[i] != MPI_REQUEST_NULL);
   if (!receiving && exchange_.to >= 0) peer = exchange_.to;
-  transport_.failure_ = transport_.timeout_message(exchange_, peer);
-  throw CommError(transport_.failure_);
+  transport_.fail(transport_.timeout_message(exchange_, peer));
 }
 
 void MpiTransport::Pending::wait() {
@@ -234,6 +239,8 @@ void MpiTransport::Pending::abandon() noexcept {
 }
 
 Request MpiTransport::post(const Exchange& exchange) {
+  if (exchange.device != nullptr)
+    return Request(std::make_unique<StagedExchange>(*this, staging_, exchange));
   return Request(std::make_unique<Pending>(*this, exchange));
 }
 

@@ -4,9 +4,12 @@
 
 namespace ringbolt {
 
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, int) {
-  throw NotBuilt(message("cannot exchange data between GPUs", "this build of Ringbolt has no NCCL",
-                         "Build it with: cmake --workflow --preset cuda"));
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Backend&, GiveUp) {
+  throw NotBuilt(
+      message("cannot exchange data between GPUs by NCCL", "this build of Ringbolt has no NCCL",
+              "Build it with: cmake --workflow --preset cuda, where NCCL is installed."));
 }
+
+std::string nccl_library() { return ""; }
 
 }  // namespace ringbolt

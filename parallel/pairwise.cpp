@@ -83,20 +83,29 @@ PairwiseCommunicator::PairwiseCommunicator(Transport& transport, std::vector<int
     : transport_(transport), members_(std::move(members)), rank_(rank), channel_(channel) {}
 
 Request PairwiseCommunicator::post(std::span<const std::byte> send, int to,
-                                   std::span<std::byte> receive, int from, Tag tag) {
+                                   std::span<std::byte> receive, int from, Tag tag,
+                                   Transfers* device) {
   const auto world = [&](int r) { return r < 0 ? -1 : members_[static_cast<size_t>(r)]; };
   return transport_.post({.channel = channel_,
                           .tag = tag,
                           .to = world(to),
                           .send = send,
                           .from = world(from),
-                          .receive = receive});
+                          .receive = receive,
+                          .device = device});
 }
 
 Request PairwiseCommunicator::send_receive(std::span<const std::byte> send, int to,
                                            std::span<std::byte> receive, int from, Tag tag) {
   RINGBOLT_CHECK(to >= 0 && to < size() && from >= 0 && from < size());
   return post(send, to, receive, from, tag);
+}
+
+Request PairwiseCommunicator::send_receive_on(Transfers& device, std::span<const std::byte> send,
+                                              int to, std::span<std::byte> receive, int from,
+                                              Tag tag) {
+  RINGBOLT_CHECK(to >= 0 && to < size() && from >= 0 && from < size());
+  return post(send, to, receive, from, tag, &device);
 }
 
 void PairwiseCommunicator::gather(std::span<const std::byte> piece, std::span<std::byte> gathered,

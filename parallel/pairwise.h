@@ -24,6 +24,8 @@ class PairwiseCommunicator final : public Communicator {
 
   Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive,
                        int from, Tag tag) override;
+  Request send_receive_on(Transfers& device, std::span<const std::byte> send, int to,
+                          std::span<std::byte> receive, int from, Tag tag) override;
   void all_reduce(std::span<float> values) override;
   void all_reduce(std::span<double> values) override;
   void all_reduce(std::span<int64_t> values) override;
@@ -39,7 +41,7 @@ class PairwiseCommunicator final : public Communicator {
 
   /// As send_receive; -1 for no message in that direction.
   Request post(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from,
-               Tag tag);
+               Tag tag, Transfers* device = nullptr);
   /// Ranks in the order in which this one turns to them, so that no rank is everybody's first.
   int rank_after(int steps) const { return (rank_ + steps) % size(); }
   int rank_before(int steps) const { return (rank_ + size() - steps) % size(); }

@@ -70,7 +70,8 @@ class RingAttention final : public SequenceAttention {
         alone_(make_single_communicator()),
         outer_(choice.strategy == AttentionStrategy::double_ring ? mesh.outer() : *alone_),
         inner_(choice.strategy == AttentionStrategy::double_ring ? mesh.inner() : mesh.ring()),
-        circulate_(choice.backward) {
+        circulate_(choice.backward),
+        dtype_(choice.dtype) {
     const int me = mesh.ring_rank();
     for (int other = 0; other < layout.ranks(); ++other) {
       by_keys_.push_back(layout.slices(me, other, mask, visibility));
@@ -88,15 +89,19 @@ class RingAttention final : public SequenceAttention {
     const bool direct = out.dtype() == DType::f32 || by_keys_.size() == 1;
     Tensor running = direct ? Tensor() : backend_.allocate(DType::f32, out.shape());
     const View result = direct ? out : running.view();
+    AttentionOperands operands(backend_, dtype_, kv);
+    const AttentionOperands::Queries queries = operands.queries(q);
+    Tensor storage;
+    const ConstView own = operands.block(kv, storage);
     backend_.begin_attention(result, lse);
     Overlap overlap(backend_);
-    BlockBuffers outer_blocks(backend_, outer_, kv.dtype(), kv.shape());
-    BlockBuffers inner_blocks(backend_, inner_, kv.dtype(), kv.shape());
-    ring_visit(outer_, overlap, bytes_of(kv), outer_blocks, [&](int, int node, ConstBytes of_node) {
+    BlockBuffers outer_blocks(backend_, outer_, own.dtype(), own.shape());
+    BlockBuffers inner_blocks(backend_, inner_, own.dtype(), own.shape());
+    ring_visit(outer_, overlap, bytes_of(own), outer_blocks, [&](int, int node, ConstBytes of_node) {
       ring_visit(inner_, overlap, of_node, inner_blocks, [&](int, int rank, ConstBytes bytes) {
-        const ConstView block(bytes.data(), kv.dtype(), kv.shape());
-        backend_.attention_forward(by_keys_[position(node, rank)], q, keys_of(block),
-                                   values_of(block), attention_scale(q.dim(2)), result, lse);
+        const ConstView block(bytes.data(), own.dtype(), own.shape());
+        operands.attend(by_keys_[position(node, rank)], queries, block, attention_scale(q.dim(2)),
+                        result, lse);
       });
     });
     if (!direct) backend_.convert(result, out);
@@ -104,6 +109,7 @@ class RingAttention final : public SequenceAttention {
 
   void backward(ConstView q, ConstView kv, ConstView dout, ConstView lse, ConstView delta, View dq,
                 View dkv) override {
+    require_backward(dtype_);
     const float scale = attention_scale(q.dim(2));
     if (circulate_ == RingBackward::keys) {
       backend_.fill_zero(dq);
@@ -161,6 +167,7 @@ class RingAttention final : public SequenceAttention {
   Communicator& outer_;
   Communicator& inner_;
   RingBackward circulate_;
+  AttentionDType dtype_;
   // By ring position, of my queries and its keys; in backward, of what circulates and what stays,
   // the second of each pair for the end of the inner ring.
   std::vector<Slices> by_keys_;

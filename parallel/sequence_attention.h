@@ -35,10 +35,12 @@ std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& m
                                                        const AttentionChoice& choice,
                                                        const Visibility& visibility = {});
 
-/// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
+/// One kernel call over the keys of all ranks: memory grows with their number, rounding does not. They travel in the
+/// model's type.
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,
+                                                           AttentionDType dtype,
                                                            const Visibility& visibility = {});
 
 }  // namespace ringbolt

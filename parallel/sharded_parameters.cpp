@@ -71,7 +71,6 @@ void ShardedParameters::zero_gradients() {
 void ShardedParameters::gradients_complete(int64_t group, MicroBatch which) {
   if (state_ == ShardState::optimizer && which == MicroBatch::more_follow) return;
   Shard& s = shard(group);
-  backend_.synchronize();
   ranks_.reduce_scatter(floats_of(s.gradients), floats_of(own_gradients(s)));
   if (state_ == ShardState::gradients) s.gradients = Tensor();
 }
@@ -96,7 +95,6 @@ void ShardedParameters::for_each(const std::function<void(const ParameterPiece&)
 }
 
 void ShardedParameters::weights_changed() {
-  backend_.synchronize();
   for (Shard& s : shards_) ranks_.all_gather(bytes_of(own(s, s.weights)), bytes_of(s.weights));
 }
 

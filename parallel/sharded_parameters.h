@@ -11,7 +11,7 @@
 // and a whole group only from its first use in a micro-batch to its completion. Sums are formed in
 // rank order: the same ranks give the same bits.
 //
-// Buffers go to the communicator as they are: host memory.
+// Buffers go to the communicator as they are: it must be one of the backend's memory.
 #pragma once
 
 #include <cstddef>

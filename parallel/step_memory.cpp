@@ -6,6 +6,7 @@
 #include "core/cpu/packed_product.h"
 #include "core/model/head.h"
 #include "core/model/rope_scaling.h"
+#include "parallel/device_communicator.h"
 
 namespace ringbolt {
 namespace {
@@ -50,6 +51,19 @@ int64_t StepMemory::traded_keys() const {
   return t_ * c_.mesh.head * 2 * heads * m_.head_dim * a_;
 }
 
+/// core/model/attention_operands.cpp: q and kv in the attention's type where it is not the model's. The block of `keys`
+/// bytes in that type.
+int64_t StepMemory::converted(int64_t keys, std::vector<Hold>& holds) {
+  const AttentionDType dtype = c_.attention.dtype;
+  const int64_t block = key_block_bytes(dtype, c_.dtype, {keys / a_});
+  const bool same = !is_fp8(dtype) && block == keys;
+  if (same) return keys;
+  const int64_t query_elements = queries() / a_;
+  const int64_t element = is_fp8(dtype) ? 1 : block / (keys / a_);
+  holds.push_back(ledger_.hold(attention, query_elements * element + block + (is_fp8(dtype) ? kF32 : 0)));
+  return block;
+}
+
 void StepMemory::attention_forward(Result result) {
   const int64_t output = result == Result::f32 ? queries() / a_ * kF32 : queries();
   std::vector<Hold> exchanged;
@@ -57,12 +71,14 @@ void StepMemory::attention_forward(Result result) {
     exchanged.push_back(ledger_.hold(attention, queries() + output + traded_keys() + rows()));
   if (gathers()) {
     const Hold all = ledger_.hold(attention, c_.mesh.ring() * traded_keys());
+    converted(c_.mesh.ring() * traded_keys(), exchanged);
     library_forward();
     return;
   }
   const bool sums = narrow() && result == Result::rounded && ring() > 1;
   const Hold running = ledger_.hold(attention, sums ? queries() / a_ * kF32 : 0);
-  const Hold blocks = ledger_.hold(attention, ring_blocks(traded_keys()));
+  const int64_t block = converted(traded_keys(), exchanged);
+  const Hold blocks = ledger_.hold(attention, ring_blocks(block));
   library_forward();
 }
 
@@ -94,7 +110,11 @@ void StepMemory::attention_backward() {
       ledger_.hold(attention, (narrow() ? query_sum : 0) + (own_key_sum ? key_sum : 0));
   if (gathers()) {
     const Hold all = ledger_.hold(attention, c_.mesh.ring() * (traded_keys() + key_sum));
-    return library_backward();
+    library_backward();
+    const int64_t elements = c_.mesh.ring() * key_sum / kF32;
+    const Hold terms =
+        ledger_.hold(workspace, c_.gpu ? device_reduction_bytes(c_.mesh.ring(), elements) : 0);
+    return;
   }
   const bool queries_travel = c_.attention.backward == RingBackward::queries;
   // q, dout, lse and delta behind one another; a ring of one packs them, too.
@@ -227,8 +247,17 @@ void StepMemory::product(int64_t rows, int64_t depth, int64_t columns) {
 
 /// Log-sum-exps as cuDNN writes them; where results are joined, its block, too.
 void StepMemory::library_forward() {
-  if (!cudnn()) return;
-  const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 ? queries() : 0));
+  // On a CPU a rounded output and its log-sum-exps are joined to the others (core/cpu/quantize.cpp).
+  const bool apart = !c_.gpu && c_.attention.dtype == AttentionDType::fp8_output;
+  const Hold part = ledger_.hold(attention, apart ? queries() / a_ * kF32 + rows() : 0);
+  if (c_.gpu && is_fp8(c_.attention.dtype)) {  // its block is always apart, in E4M3 or bf16
+    const int64_t element = c_.attention.dtype == AttentionDType::fp8_output ? 1 : 2;
+    const Hold block = ledger_.hold(workspace, rows() + queries() / a_ * element);
+    return;
+  }
+  const bool in_bf16 = c_.attention.dtype == AttentionDType::bf16 && !narrow();
+  if (!cudnn() && !(c_.gpu && in_bf16)) return;
+  const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 || in_bf16 ? queries() / a_ * 2 : 0));
 }
 
 /// core/cuda/attention.cpp: log-sum-exps, an output, dq, dk and dv in bf16; and cuDNN's: dq in

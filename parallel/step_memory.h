@@ -57,6 +57,7 @@ class StepMemory {
   int64_t traded_keys() const;
 
   void project();
+  int64_t converted(int64_t keys, std::vector<Hold>& holds);
   void attention_forward(Result result = Result::rounded);
   void two_part_forward();
   void attention_backward();

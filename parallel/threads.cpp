@@ -1,184 +1,27 @@
 #include "parallel/threads.h"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <deque>
-#include <map>
-#include <mutex>
 #include <system_error>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "parallel/pairwise.h"
+#include "parallel/thread_hub.h"
 #include "parallel/transport.h"
 
 namespace ringbolt {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using Lock = std::unique_lock<std::mutex>;
+using threads::Clock;
+using threads::Hub;
+using threads::Lock;
+using threads::Side;
 
 std::chrono::nanoseconds nanoseconds(double seconds) {
   constexpr double kYear = 3e7;
   return std::chrono::nanoseconds(static_cast<int64_t>(std::min(seconds, kYear) * 1e9));
-}
-
-/// One direction of an exchange, on its rank's side. All under the hub's mutex, but the bytes.
-struct Side {
-  int owner = -1;
-  int peer = -1;
-  std::byte* data = nullptr;  ///< a sender's is only read
-  size_t bytes = 0;
-  bool sends = false;
-  bool done = true;
-  bool copying = false;     ///< one of the two ranks copies, without the mutex
-  Side* matched = nullptr;  ///< the other rank's side, until done
-};
-
-/// Where the ranks of a process meet.
-class Hub {
- public:
-  explicit Hub(int ranks) : wake_(static_cast<size_t>(ranks)), ended_(static_cast<size_t>(ranks)) {}
-
-  std::mutex mutex;
-
-  int ranks() const { return static_cast<int>(wake_.size()); }
-
-  /// Channel, tag, source, destination.
-  using Key = std::tuple<int64_t, Tag, int, int>;
-  /// Finds the side's counterpart, or leaves it for that to find.
-  void post(const Key& key, Side& side);
-  /// Takes back a side that may not be done: its buffer is free afterwards.
-  void withdraw(const Key& key, Side& side, Lock& lock);
-  /// Copies what is matched and nobody copies yet; gives the mutex back meanwhile.
-  void progress(Side& side, Lock& lock);
-
-  /// Only the first rank that fails counts: what others throw then was caused by it. The error may
-  /// be given later, when it is known.
-  void fail(int rank, const std::exception_ptr& error = nullptr);
-  void end(int rank);
-  bool has_failed() const { return failed_rank_ >= 0; }
-  bool has_ended(int rank) const { return ended_[static_cast<size_t>(rank)]; }
-  /// Throws what the first rank that failed threw.
-  [[noreturn]] void rethrow() const;
-  /// Throws what `rank` is to know of the failure.
-  [[noreturn]] void throw_failure(int rank) const;
-
-  /// Sleeps until something happens to `rank`; false when `until` has passed.
-  bool sleep(int rank, Lock& lock, Clock::time_point until) {
-    return wake_[static_cast<size_t>(rank)].wait_until(lock, until) == std::cv_status::no_timeout;
-  }
-  /// Sleeps until all ranks have ended, or `grace` has passed since one failed: then its error.
-  std::exception_ptr outlasting_failure(std::chrono::nanoseconds grace);
-
- private:
-  struct Unmatched {
-    std::deque<Side*> sends;
-    std::deque<Side*> receives;
-  };
-  void wake_all() {
-    for (std::condition_variable& wake : wake_) wake.notify_all();
-    changed_.notify_all();
-  }
-
-  std::map<Key, Unmatched> unmatched_;
-  std::vector<std::condition_variable> wake_;  ///< one a rank
-  std::condition_variable changed_;            ///< a rank ended, or failed
-  std::vector<bool> ended_;
-  std::exception_ptr first_error_;
-  int failed_rank_ = -1;
-};
-
-void Hub::post(const Key& key, Side& side) {
-  Unmatched& waiting = unmatched_[key];
-  std::deque<Side*>& others = side.sends ? waiting.receives : waiting.sends;
-  if (others.empty()) {
-    (side.sends ? waiting.sends : waiting.receives).push_back(&side);
-    return;
-  }
-  Side* other = others.front();
-  others.pop_front();
-  if (waiting.sends.empty() && waiting.receives.empty()) unmatched_.erase(key);
-  side.matched = other;
-  other->matched = &side;
-  wake_[static_cast<size_t>(other->owner)].notify_all();
-}
-
-void Hub::withdraw(const Key& key, Side& side, Lock& lock) {
-  while (side.copying) sleep(side.owner, lock, Clock::now() + std::chrono::seconds(1));
-  if (side.done) return;
-  side.done = true;
-  if (side.matched != nullptr) {
-    side.matched->matched = nullptr;
-    return;
-  }
-  const auto found = unmatched_.find(key);
-  if (found == unmatched_.end()) return;
-  std::erase(found->second.sends, &side);
-  std::erase(found->second.receives, &side);
-}
-
-void Hub::progress(Side& side, Lock& lock) {
-  if (side.done || side.copying || side.matched == nullptr) return;
-  Side& other = *side.matched;
-  const Side& from = side.sends ? side : other;
-  const Side& to = side.sends ? other : side;
-  if (from.bytes != to.bytes) {
-    throw CommError(message(concat("rank ", from.owner, " sent ", from.bytes, " bytes and rank ",
-                                   to.owner, " expected ", to.bytes),
-                            "both sides of a message must agree on its size",
-                            "This is a defect of Ringbolt."));
-  }
-  side.copying = other.copying = true;
-  lock.unlock();
-  std::copy_n(from.data, from.bytes, to.data);
-  lock.lock();
-  side.copying = other.copying = false;
-  side.done = other.done = true;
-  side.matched = other.matched = nullptr;
-  wake_[static_cast<size_t>(other.owner)].notify_all();
-}
-
-void Hub::fail(int rank, const std::exception_ptr& error) {
-  if (has_failed() && failed_rank_ != rank) return;
-  failed_rank_ = rank;
-  if (first_error_ == nullptr) first_error_ = error;
-  wake_all();
-}
-
-void Hub::end(int rank) {
-  ended_[static_cast<size_t>(rank)] = true;
-  wake_all();
-}
-
-void Hub::rethrow() const {
-  if (first_error_ != nullptr) std::rethrow_exception(first_error_);
-  throw CommError(message(concat("rank ", failed_rank_, " left an exchange unfinished"),
-                          "an error ended what it did", "This is a defect of Ringbolt."));
-}
-
-void Hub::throw_failure(int rank) const {
-  if (failed_rank_ == rank) rethrow();
-  throw CommError(message(concat("rank ", rank, " was stopped"),
-                          concat("rank ", failed_rank_, " failed"), "See that rank's message."));
-}
-
-std::exception_ptr Hub::outlasting_failure(std::chrono::nanoseconds grace) {
-  Lock lock(mutex);
-  const auto all_ended = [this] {
-    return std::all_of(ended_.begin(), ended_.end(), [](bool ended) { return ended; });
-  };
-  changed_.wait(lock, [&] { return all_ended() || has_failed(); });
-  if (changed_.wait_for(lock, grace, all_ended)) return nullptr;
-  try {
-    rethrow();
-  } catch (...) {
-    return std::current_exception();
-  }
 }
 
 class ThreadTransport final : public Transport {
@@ -187,6 +30,7 @@ class ThreadTransport final : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return hub_.ranks(); }
   Request post(const Exchange& exchange) override;
+  [[noreturn]] void fail(const std::string& what) override;
 
  private:
   class Pending;
@@ -198,6 +42,8 @@ class ThreadTransport::Pending final : public Request::Pending {
  public:
   Pending(ThreadTransport& transport, const Exchange& exchange);
   ~Pending() override;
+  /// Gives what both sides have posted to the device: before the work that it is to run beside.
+  void begin();
   bool test() override;
   void wait() override;
   void abandon() noexcept override;
@@ -209,6 +55,8 @@ class ThreadTransport::Pending final : public Request::Pending {
                       : Hub::Key(exchange_.channel, exchange_.tag, side.peer, side.owner);
   }
   bool progress(Lock& lock);
+  /// As progress(); complete, the compute stream waits for what was copied on a device.
+  bool complete(Lock& lock);
   /// The peer's rank for which this one waits.
   int awaited() const { return receive_.done ? send_.peer : receive_.peer; }
   void fail_where_hopeless(Clock::time_point now, Clock::time_point deadline) const;
@@ -218,18 +66,23 @@ class ThreadTransport::Pending final : public Request::Pending {
   Side send_;
   Side receive_;
   bool counted_ = false;
+  bool ordered_ = false;
 };
 
 ThreadTransport::Pending::Pending(ThreadTransport& transport, const Exchange& exchange)
     : transport_(transport), exchange_(exchange) {
-  const Lock lock(hub().mutex);
+  const Mark ready = exchange.device != nullptr ? exchange.device->computed() : Mark();
+  Lock lock(hub().mutex);
   if (hub().has_failed()) hub().throw_failure(transport_.rank_);
   if (exchange.from >= 0) {
     receive_ = {.owner = transport_.rank_,
                 .peer = exchange.from,
                 .data = exchange.receive.data(),
                 .bytes = exchange.receive.size(),
-                .done = false};
+                .done = false,
+                .device = exchange.device,
+                .ready = ready,
+                .copied = Mark()};
     hub().post(key(receive_), receive_);
   }
   if (exchange.to >= 0) {
@@ -238,7 +91,10 @@ ThreadTransport::Pending::Pending(ThreadTransport& transport, const Exchange& ex
              .data = const_cast<std::byte*>(exchange.send.data()),
              .bytes = exchange.send.size(),
              .sends = true,
-             .done = false};
+             .done = false,
+             .device = exchange.device,
+             .ready = ready,
+             .copied = Mark()};
     hub().post(key(send_), send_);
   }
 }
@@ -264,9 +120,23 @@ bool ThreadTransport::Pending::progress(Lock& lock) {
   return true;
 }
 
+bool ThreadTransport::Pending::complete(Lock& lock) {
+  if (!progress(lock)) return false;
+  if (exchange_.device != nullptr && !std::exchange(ordered_, true)) {
+    compute_behind(*exchange_.device, transport_.context().traffic.waited_seconds, receive_.copied,
+                   send_.copied);
+  }
+  return true;
+}
+
+void ThreadTransport::Pending::begin() {
+  Lock lock(hub().mutex);
+  static_cast<void>(progress(lock));
+}
+
 bool ThreadTransport::Pending::test() {
   Lock lock(hub().mutex);
-  return progress(lock);
+  return complete(lock);
 }
 
 void ThreadTransport::Pending::fail_where_hopeless(Clock::time_point now,
@@ -289,20 +159,23 @@ void ThreadTransport::Pending::fail_where_hopeless(Clock::time_point now,
 }
 
 void ThreadTransport::Pending::wait() {
+  if (exchange_.device != nullptr) exchange_.device->begin_pause();
   Traffic& traffic = transport_.context().traffic;
   const double limit = transport_.context().timeout_seconds;
   const Clock::time_point start = Clock::now();
   const Clock::time_point deadline =
       limit > 0 ? start + nanoseconds(limit) : Clock::time_point::max();
   Lock lock(hub().mutex);
-  while (!progress(lock)) {
+  while (!complete(lock)) {
     // What the peer is copying will end, however late.
     const bool copying = receive_.copying || send_.copying;
     if (!copying) fail_where_hopeless(Clock::now(), deadline);
     const Clock::time_point later = Clock::now() + std::chrono::hours(1);
     hub().sleep(transport_.rank_, lock, copying ? later : std::min(deadline, later));
   }
-  traffic.waited_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+  // A device's own clock says what it has waited.
+  if (exchange_.device == nullptr)
+    traffic.waited_seconds += std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 void ThreadTransport::Pending::abandon() noexcept {
@@ -311,8 +184,16 @@ void ThreadTransport::Pending::abandon() noexcept {
   if (!receive_.done || !send_.done) hub().fail(transport_.rank_);
 }
 
+void ThreadTransport::fail(const std::string& what) {
+  const Lock lock(hub_.mutex);
+  hub_.fail(rank_, std::make_exception_ptr(CommError(what)));
+  throw CommError(what);
+}
+
 Request ThreadTransport::post(const Exchange& exchange) {
-  return Request(std::make_unique<Pending>(*this, exchange));
+  auto pending = std::make_unique<Pending>(*this, exchange);
+  if (exchange.device != nullptr) pending->begin();
+  return Request(std::move(pending));
 }
 
 void run_rank(Hub& hub, int rank, double timeout_seconds,

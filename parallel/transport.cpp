@@ -16,10 +16,7 @@ std::string Transport::name_of(const Exchange& exchange) const {
 }
 
 std::string Transport::timeout_message(const Exchange& exchange, int peer) const {
-  return message(concat("rank ", rank(), " waited ", context_.timeout_seconds, " s for rank ", peer,
-                        " in ", name_of(exchange)),
-                 concat("rank ", peer, " hangs, was stopped, or is far behind"),
-                 "Look at what that rank does; give --watchdog-seconds more if it is only slow.");
+  return ringbolt::timeout_message(rank(), concat("rank ", peer), exchange.tag, context_);
 }
 
 }  // namespace ringbolt

@@ -27,9 +27,15 @@ class Transport {
     std::span<const std::byte> send;
     int from = -1;  ///< -1: receives nothing
     std::span<std::byte> receive;
+    Transfers* device = nullptr;  ///< whose memory the buffers are; none: host memory
   };
   /// Posts without blocking. Traffic is counted when the exchange is seen complete.
   virtual Request post(const Exchange& exchange) = 0;
+
+  /// Makes every later call of this rank throw the same. Throws: CommError.
+  [[noreturn]] virtual void fail(const std::string& what) = 0;
+  /// The watchdog's words: this rank waited for `peer` in vain.
+  std::string timeout_message(const Exchange& exchange, int peer) const;
 
   RankContext& context() { return context_; }
   /// A channel above all that this rank has used or agreed on.
@@ -39,8 +45,6 @@ class Transport {
  protected:
   /// Counts what has come: messages to oneself are no traffic.
   void count(const Exchange& exchange);
-  /// The watchdog's words: this rank waited for `peer` in vain.
-  std::string timeout_message(const Exchange& exchange, int peer) const;
   /// "the all-gather of step 12".
   std::string name_of(const Exchange& exchange) const;
 

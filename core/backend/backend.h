@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/transfers.h"
 #include "core/tensor/tensor.h"
 
 namespace ringbolt {
@@ -50,6 +51,18 @@ struct CrossEntropyViews {
   View gradient;      ///< (C, V) A or f32: (softmax - one-hot) * scale, zero rows where not counted; may be `logits` itself
 };
 
+/// An operand of fp8 attention: x = codes * scale.
+struct E4m3View {
+  ConstView codes;  ///< (T, N, D) e4m3
+  ConstView scale;  ///< (1) f32, a power of two
+};
+
+/// What fp8 attention does with its output.
+enum class E4m3Output {
+  wide,     ///< nothing: its type's one rounding
+  rounded,  ///< rounds it to E4M3 by v's scale before it is merged: all that Hopper's kernel can write
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -65,6 +78,9 @@ class Backend {
   virtual void reset_peak_memory() = 0;
 
   virtual void synchronize() = 0;
+  /// Copies beside the compute stream, and the order between both. None where tensors are host memory and operations are
+  /// done when they return.
+  virtual Transfers* transfers() = 0;
   /// A backend that computes on the calling thread calls `poll` from it between tiles of attention, about every 100 us, so
   /// that a transfer moves on while a kernel runs; an empty one ends that. What `poll` throws is thrown by the operation
   /// after its last tile. A device with streams of its own computes and transfers at once, and never calls it.
@@ -136,6 +152,19 @@ class Backend {
   /// from run to run, but for bf16 on a GPU: cuDNN adds to dq in no fixed order.
   virtual void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
                                   ConstView delta, float scale, View dq, View dk, View dv) = 0;
+
+  // --- fp8 attention, forward only -----------------------------------------------------------------------------------
+  /// Throws: UsageError, saying why, where the device has no fp8 attention with such an output.
+  virtual void require_e4m3_attention(E4m3Output output) const = 0;
+  /// x (T, N, D) A as codes (T, N, D) e4m3, rows of both may be strided. The heads are G equal parts, each with its scale
+  /// in scales (G) f32: e4m3_scale() of the part's largest finite magnitude. Error: core/base/e4m3.h.
+  virtual void quantize(ConstView x, View codes, View scales) = 0;
+  /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32. Weights, at most 1
+  /// beside the row's largest so far, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum;
+  /// where they are not (pieces that a GPU's library does not take), the result is nearer to the exact one. `rounded` is
+  /// done once for the list, or for each of a few parts of it.
+  virtual void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k, const E4m3View& v,
+                                      float scale, E4m3Output output, View out, View lse) = 0;
 
   // --- optimizer ------------------------------------------------------------------------------------------------------
   /// Sum of squares of x (f32), in double and in a fixed order. Waits.

@@ -26,14 +26,22 @@ namespace ringbolt::cpu {
 
 class Progress;  // core/cpu/progress.h, which needs OpenMP
 
-/// Merges attention over the slices' keys into (out, lse); see Backend::attention_forward.
-/// q (T, H, D), k and v (Tk, K, D) of one dtype, f32 or bf16; out (T, H, D) f32 or bf16; lse (T, H)
+/// What E4M3 codes are to be multiplied by: powers of two.
+struct CodeScales {
+  float logits = 1;  ///< products of q's and k's codes
+  float values = 1;  ///< v's codes
+};
+
+/// Merges attention over the slices' keys into (out, lse); see Backend::attention_forward and, for
+/// E4M3, Backend::attention_forward_e4m3 without rounding of the output.
+/// q (T, H, D), k and v (Tk, K, D) of one dtype, f32, bf16 or e4m3; out (T, H, D) f32 or bf16; lse (T, H)
 /// f32, natural logarithm. A bf16 out is only written, so lse must be -inf for its rows. Rows that
 /// see no key in the slices keep their out and lse. Requires: D even and at most 256, K divides H,
 /// scale > 0, slices inside the shapes. `progress`, where given, is polled about once a block of
 /// keys.
 void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
-                       View out, View lse, Isa isa, Progress* progress = nullptr);
+                       View out, View lse, Isa isa, Progress* progress = nullptr,
+                       const CodeScales& codes = {});
 
 /// dq (T, H, D), dk and dv (Tk, K, D), all f32, += the slices' share; see
 /// Backend::attention_backward. dout (T, H, D) has the dtype of q, k and v; lse and delta (T, H)

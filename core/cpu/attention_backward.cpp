@@ -97,6 +97,7 @@ void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v,
                         ConstView lse, ConstView delta, float scale, View dq, View dk, View dv,
                         Isa isa, Progress* progress) {
   check_attention(slices, q, k, v, scale);
+  require_attention(q.dtype() != DType::e4m3, "E4M3 has no backward");
   const Shape rows_and_heads{q.dim(0), q.dim(1)};
   require_attention(dout.shape() == q.shape() && dout.dtype() == q.dtype(), "dout must be like q");
   require_attention(lse.shape() == rows_and_heads && delta.shape() == rows_and_heads,

@@ -71,7 +71,7 @@ void merge_partials(int64_t d, int64_t n, const float* partial_out, int64_t out_
 }  // namespace
 
 void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
-                       View out, View lse, Isa isa, Progress* progress) {
+                       View out, View lse, Isa isa, Progress* progress, const CodeScales& codes) {
   check_attention(slices, q, k, v, scale);
   require_attention(out.shape() == q.shape() && lse.shape() == Shape({q.dim(0), q.dim(1)}),
                     "out and lse must have q's rows and heads");
@@ -122,7 +122,8 @@ void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, 
     piece.rows = static_cast<int>(std::min(plan.rows, q.dim(0) - piece.row_begin));
     piece.heads = static_cast<int>(std::min(plan.heads, group - first_of_group));
     piece.head_dim = static_cast<int>(d);
-    piece.scale = scale;
+    piece.scale = scale * codes.logits;
+    piece.value_scale = codes.values;
     piece.slices = mine.data();
     piece.n_slices = static_cast<int64_t>(mine.size());
     piece.key_begin = chunk * plan.chunk_keys;

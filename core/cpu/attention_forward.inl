@@ -4,6 +4,10 @@
 // query row of one head, so that the softmax over keys runs vertically, without sums across lanes,
 // and k and v are operands as they lie in memory. Columns are ordered head by head. A block of
 // kForwardKeys keys is packed once for all columns.
+//
+// Of E4M3 codes, scores and their maxima are kept in units of log2, the maximum rounded up to an
+// integer, so that a weight is rounded to the same value whatever the maximum was at its time: as
+// long as it stays a normal number, which are those above 2^-14.
 #pragma once
 
 #include "core/cpu/attention_kernels.h"
@@ -15,6 +19,20 @@ namespace {
 constexpr int kForwardColumns = 192;
 constexpr int kForwardKeys = 128;
 static_assert(kForwardColumns % kLanes == 0);
+
+template <class In>
+constexpr bool kIsCodes = false;
+template <>
+constexpr bool kIsCodes<E4m3> = true;
+
+/// A weight in [0, 1] to the nearest multiple of 2^-8 of an E4M3 value, ties to even.
+RINGBOLT_SIMD Floats round_weight(Floats x) {
+  constexpr float kSmallest = 0x1p-14F;  // that has four digits
+  constexpr float kRound = 96.0F;        // 1.5 * 2^6: floats there are 2^-17 apart, as smaller weights are
+  const Ints bits = as_ints(x);
+  const Ints normal = (bits + 0x7ffff + ((bits >> 20) & 1)) & ~0xfffff;
+  return select(x < kSmallest, (x + kRound) - kRound, as_floats(normal));
+}
 
 template <class In, class Product>
 class Forward {
@@ -71,8 +89,9 @@ class Forward {
         depth_(piece.head_dim / kPairs),
         acc_rows_(static_cast<int>(round_up(piece.head_dim, kTileRows))),
         value_step_(round_up(piece.head_dim, kLanes)),
-        scale_(static_cast<double>(piece.scale)),
-        exponent_scale_(piece.scale * 1.44269504088896340736F),
+        scale_(kIsCodes<In> ? 0.693147180559945309417 : static_cast<double>(piece.scale)),
+        score_scale_(piece.scale * 1.44269504088896340736F),
+        exponent_scale_(kIsCodes<In> ? 1.0F : score_scale_),
         rows_ahead_((kTileRows * kTileVectors + vectors_ - 1) / vectors_) {}
 
   void run() {
@@ -120,15 +139,28 @@ class Forward {
       const float lse = p_.lse[row * p_.lse_stride + head];
       if (lse == -kInfinity) return;
       // What was seen so far is one key of weight exp(lse), whose value is out.
-      b_.row_max[column] = lse / p_.scale;
-      const double rounding =
-          static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
-      const float weight = 1 + static_cast<float>(rounding);
+      const float weight = begin_row(column, lse);
       b_.row_sum[column] = weight;
       const float* out =
           static_cast<const float*>(p_.out) + row * p_.out_stride + int64_t{head} * p_.head_dim;
-      for (int d = 0; d < p_.head_dim; ++d) acc[d * width] = out[d] * weight;
+      const float factor = weight / p_.value_scale;
+      for (int d = 0; d < p_.head_dim; ++d) acc[d * width] = out[d] * factor;
     });
+  }
+
+  /// Sets a column's row_max for what was seen so far; its weight beside that.
+  float begin_row(int column, float lse) {
+    if constexpr (kIsCodes<In>) {
+      const double exponent = static_cast<double>(lse) / scale_;
+      const double most = __builtin_ceil(exponent);
+      b_.row_max[column] = static_cast<float>(most);
+      return static_cast<float>(__builtin_exp2(exponent - most));
+    } else {
+      b_.row_max[column] = lse / p_.scale;
+      const double rounding =
+          static_cast<double>(lse) - static_cast<double>(b_.row_max[column]) * scale_;
+      return 1 + static_cast<float>(rounding);
+    }
   }
 
   void store_columns() {
@@ -138,7 +170,7 @@ class Forward {
       const int64_t row = p_.row_begin + column % p_.rows;
       const float* acc = b_.acc + int64_t{begin} * acc_rows_ + lane;
       const float sum = b_.row_sum[column];
-      const float inverse = 1 / sum;
+      const float inverse = p_.value_scale / sum;
       const int64_t at = row * p_.out_stride + int64_t{head} * p_.head_dim;
       if (p_.out_is_bf16) {
         Bf16* out = static_cast<Bf16*>(p_.out) + at;
@@ -273,6 +305,10 @@ class Forward {
       float* row = b_.scores + key * kWidth;
       for (int n = 0; n < V; ++n) {
         Floats x = load(row + n * kLanes);
+        if constexpr (kIsCodes<In>) {
+          x = x * score_scale_;
+          store(row + n * kLanes, x);
+        }
         if (masked) {
           const Ints number = broadcast(key);
           const Ints visible = (load(b_.limit + begin + n * kLanes) > number) &
@@ -286,7 +322,7 @@ class Forward {
     for (int n = 0; n < V; ++n) {
       float* row_max = b_.row_max + begin + n * kLanes;
       const Floats old = load(row_max);
-      const Floats now = larger(most[n], old);
+      const Floats now = larger(kIsCodes<In> ? ceiling(most[n]) : most[n], old);
       store(row_max, now);
       // A column that has seen nothing has row_max -inf; its scores are all -inf, and exp(-inf - 0)
       // = 0.
@@ -312,7 +348,7 @@ class Forward {
         for (int n = 0; n < V; ++n) {
           const Floats x = weight(key, n);
           sum[n] += x;
-          store(b_.scores + key * kWidth + n * kLanes, x);
+          store(b_.scores + key * kWidth + n * kLanes, kIsCodes<In> ? round_weight(x) : x);
         }
       }
     } else {
@@ -322,7 +358,9 @@ class Forward {
           const Floats low = weight(key, n);
           const Floats high = key + 1 < keys ? weight(key + 1, n) : Floats{};
           sum[n] += low + high;
-          store(b_.weights + key / 2 * kWidth + n * kLanes, pair_lanes(low, high));
+          store(b_.weights + key / 2 * kWidth + n * kLanes,
+                kIsCodes<In> ? pair_lanes(round_weight(low), round_weight(high))
+                             : pair_lanes(low, high));
         }
       }
 #endif
@@ -336,8 +374,9 @@ class Forward {
   const int depth_;  // D in words
   const int acc_rows_;
   const int64_t value_step_;
-  const double scale_;
-  const float exponent_scale_;  // from scores to powers of two
+  const double scale_;          // from row_max to natural logarithms
+  const float score_scale_;     // from scores to powers of two
+  const float exponent_scale_;  // the same, from scores as softmax() keeps them
   const int64_t rows_ahead_;    // a call of prefetch_ahead
   int64_t ahead_ = 0;           // keys [ahead_, ahead_end_) are to be prefetched
   int64_t ahead_end_ = 0;

@@ -21,6 +21,15 @@ constexpr AttentionKernels kernels_for() {
           Backward<In, Product>::end};
 }
 
+template <class Product>
+constexpr AttentionKernels kernels_for_codes() {
+  AttentionKernels kernels{};
+  kernels.forward_columns = kForwardColumns;
+  kernels.forward_scratch_bytes = Forward<E4m3, Product>::scratch_bytes;
+  kernels.forward = Forward<E4m3, Product>::run;
+  return kernels;
+}
+
 void exp2_values(const float* x, int64_t n, float* y) {
   for (int64_t i = 0; i < n; i += kLanes) {
     float lanes[kLanes] = {};
@@ -38,7 +47,8 @@ using ProductOfBf16 = F32Product;
 #endif
 
 constexpr AttentionKernelSet kKernels{kernels_for<float, F32Product>(),
-                                      kernels_for<Bf16, ProductOfBf16>(), exp2_values};
+                                      kernels_for<Bf16, ProductOfBf16>(),
+                                      kernels_for_codes<ProductOfBf16>(), exp2_values};
 
 }  // namespace
 

@@ -27,7 +27,7 @@ struct KernelSlice {
 /// head. All strides count elements; rows are counted from the start of the sequence, pointers
 /// stand at row 0 and the first head of the piece.
 struct ForwardPiece {
-  const void* q;  // A, heads D elements apart
+  const void* q;  // A or E4M3, heads D elements apart
   const void* k;  // A
   const void* v;  // A
   void* out;      // f32 or A, heads D elements apart
@@ -39,6 +39,7 @@ struct ForwardPiece {
   int head_dim;
   bool out_is_bf16;
   float scale;
+  float value_scale;  // what v is to be multiplied by, a power of two: 1 unless it is codes
   const KernelSlice* slices;  // in order; only their rows and keys inside the piece count
   int64_t n_slices;
   int64_t key_begin;  // keys outside [key_begin, key_end) are not looked at
@@ -69,7 +70,7 @@ struct BackwardPiece {
   void* scratch;  // backward_scratch_bytes, aligned to 64
 };
 
-/// Kernels for one element type of q, k, v and dout.
+/// Kernels for one element type of q, k, v and dout; for E4M3 forward only, the others are null.
 struct AttentionKernels {
   /// Query rows x heads of a piece, at most.
   int forward_columns;
@@ -92,6 +93,7 @@ struct AttentionKernels {
 struct AttentionKernelSet {
   AttentionKernels f32;
   AttentionKernels bf16;
+  AttentionKernels e4m3;
   /// y[i] = 2^x[i] as the kernels compute it; see core/cpu/simd.h for its error. (For tests.)
   void (*exp2)(const float* x, int64_t n, float* y);
 };

@@ -153,6 +153,25 @@ RINGBOLT_SIMD Bf16 narrow(float x) {
   return Bf16{static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
 }
 
+/// Storage of an E4M3 code; core/base/e4m3.h has the same formula for its value, and more on it. Codes are widened to f32,
+/// or to bf16 where that is multiplied: both hold their values exactly.
+struct E4m3 {
+  uint8_t bits;
+};
+
+RINGBOLT_SIMD float widen(E4m3 x) {
+  const uint32_t magnitude = x.bits & 0x7fU;
+  const float value = __builtin_bit_cast(float, magnitude << 20) * 0x1p120F;
+  const uint32_t bits = magnitude == 0x7fU ? 0x7fc00000U : __builtin_bit_cast(uint32_t, value);
+  return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits & 0x80U) << 24 | bits);
+}
+
+/// As the elements of pairs.
+RINGBOLT_SIMD Bf16 halved(Bf16 x) { return x; }
+RINGBOLT_SIMD Bf16 halved(E4m3 x) {
+  return Bf16{static_cast<uint16_t>(__builtin_bit_cast(uint32_t, widen(x)) >> 16)};
+}
+
 RINGBOLT_SIMD float pair_of(Bf16 low, Bf16 high) {
   return __builtin_bit_cast(
       float, static_cast<uint32_t>(low.bits) | (static_cast<uint32_t>(high.bits) << 16));
@@ -161,6 +180,16 @@ RINGBOLT_SIMD float pair_of(Bf16 low, Bf16 high) {
 /// kLanes neighbours as f32.
 RINGBOLT_SIMD Floats load_wide(const float* p) { return load(p); }
 RINGBOLT_SIMD Floats load_wide(const Bf16* p) { return as_floats(load_halves(p) << 16); }
+RINGBOLT_SIMD Floats load_wide(const E4m3* p) {
+  const Ints codes = load_bytes(p);
+  const Ints magnitude = codes & 0x7f;
+  const Ints value = as_ints(as_floats(magnitude << 20) * 0x1p120F);
+  const Ints nan = (magnitude == 0x7f) & 0x7fc00000;
+  return as_floats(value | nan | (codes & 0x80) << 24);
+}
+/// kLanes neighbours as bf16, each in the low half of its lane.
+RINGBOLT_SIMD Ints load_halved(const Bf16* p) { return load_halves(p); }
+RINGBOLT_SIMD Ints load_halved(const E4m3* p) { return (as_ints(load_wide(p)) >> 16) & 0xffff; }
 
 /// y[i] = f32 of x[i], i < n.
 template <class In>
@@ -175,8 +204,10 @@ template <class Product, class In>
 RINGBOLT_SIMD void pack_row(const In* row, int n, float* words) {
   if constexpr (Product::kPerWord == 1) {
     copy_wide(row, n, words);
-  } else {
+  } else if constexpr (sizeof(In) == sizeof(Bf16)) {
     __builtin_memcpy(words, row, static_cast<unsigned>(n) * sizeof(In));
+  } else {
+    for (int i = 0; i < n / 2; ++i) words[i] = pair_of(halved(row[2 * i]), halved(row[2 * i + 1]));
   }
 }
 
@@ -186,7 +217,7 @@ RINGBOLT_SIMD void pack_column(const In* row, int n, float* words, int64_t step)
   if constexpr (Product::kPerWord == 1) {
     for (int i = 0; i < n; ++i) words[i * step] = widen(row[i]);
   } else {
-    for (int i = 0; i < n / 2; ++i) words[i * step] = pair_of(row[2 * i], row[2 * i + 1]);
+    for (int i = 0; i < n / 2; ++i) words[i * step] = pair_of(halved(row[2 * i]), halved(row[2 * i + 1]));
   }
 }
 
@@ -205,9 +236,9 @@ RINGBOLT_SIMD void pack_depth_rows(const In* rows, int64_t row_step, int n_rows,
       const bool both = r + 1 < n_rows;
       int i = 0;
       for (; both && i + kLanes <= n; i += kLanes) {
-        store(pairs + i, as_floats(load_halves(low + i) | load_halves(high + i) << 16));
+        store(pairs + i, as_floats(load_halved(low + i) | load_halved(high + i) << 16));
       }
-      for (; i < n; ++i) pairs[i] = pair_of(low[i], both ? high[i] : Bf16{0});
+      for (; i < n; ++i) pairs[i] = pair_of(halved(low[i]), both ? halved(high[i]) : Bf16{0});
     }
   }
 }

@@ -38,13 +38,16 @@ const AttentionKernelSet& attention_kernels(Isa isa) {
 
 const AttentionKernels& attention_kernels_of(DType dtype, Isa isa) {
   const AttentionKernelSet& set = attention_kernels(isa);
+  if (dtype == DType::e4m3) return set.e4m3;
   return dtype == DType::bf16 ? set.bf16 : set.f32;
 }
 
 int64_t attention_workspace_bytes(int64_t head_dim, DType dtype, int threads, Isa isa) {
   const AttentionKernels& kernels = attention_kernels_of(dtype, isa);
   const int d = static_cast<int>(head_dim);
-  return threads * std::max(kernels.forward_scratch_bytes(d), kernels.backward_scratch_bytes(d));
+  const int64_t forward = kernels.forward_scratch_bytes(d);
+  if (kernels.backward_scratch_bytes == nullptr) return threads * forward;
+  return threads * std::max(forward, kernels.backward_scratch_bytes(d));
 }
 
 void require_attention(bool condition, const char* what) {

@@ -9,6 +9,7 @@
 #include "core/cpu/matmul.h"
 #include "core/cpu/parallel_for.h"
 #include "core/cpu/progress.h"
+#include "core/cpu/quantize.h"
 #include "core/cpu/rowwise.h"
 
 namespace ringbolt {
@@ -33,6 +34,7 @@ class CpuBackend final : public Backend {
   void reset_peak_memory() override { allocator_.reset_peak(); }
 
   void synchronize() override {}
+  Transfers* transfers() override { return nullptr; }
   void set_progress(std::function<void()> poll) override { progress_.set(std::move(poll)); }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());
@@ -94,6 +96,13 @@ class CpuBackend final : public Backend {
   void attention_backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout, ConstView lse,
                           ConstView delta, float scale, View dq, View dk, View dv) override {
     cpu::attention_backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv, isa_, &progress_);
+  }
+
+  void require_e4m3_attention(E4m3Output) const override {}
+  void quantize(ConstView x, View codes, View scales) override { cpu::quantize(x, codes, scales); }
+  void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k, const E4m3View& v, float scale,
+                              E4m3Output output, View out, View lse) override {
+    cpu::attention_forward_e4m3(slices, q, k, v, scale, output, out, lse, isa_, kernels_, allocator_, &progress_);
   }
 
   double sum_of_squares(ConstView x) override { return cpu::sum_of_squares(kernels_, x); }

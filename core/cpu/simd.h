@@ -12,7 +12,8 @@
 #include <immintrin.h>
 #endif
 
-#define RINGBOLT_SIMD __attribute__((always_inline)) static inline
+// (No instruction set uses all of them.)
+#define RINGBOLT_SIMD __attribute__((always_inline, unused)) static inline
 
 namespace ringbolt::cpu {
 namespace {
@@ -35,6 +36,8 @@ using UnalignedFloats = float __attribute__((vector_size(kVectorBytes), aligned(
 using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 using UnalignedHalves =
     uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
+using Bytes = uint8_t __attribute__((vector_size(kVectorBytes / 4)));
+using UnalignedBytes = uint8_t __attribute__((vector_size(kVectorBytes / 4), aligned(1), may_alias));
 using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 
 #if defined(__AVX512F__)
@@ -57,6 +60,15 @@ RINGBOLT_SIMD Ints load_halves(const void* p) {
   return __builtin_bit_cast(Ints, _mm512_maskz_cvtepu16_epi32(kAllLanes, halves));
 #else
   return __builtin_convertvector(*static_cast<const UnalignedHalves*>(p), Ints);
+#endif
+}
+/// kLanes values of 8 bits, each in the low bits of its lane.
+RINGBOLT_SIMD Ints load_bytes(const void* p) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+  return __builtin_bit_cast(Ints, _mm512_maskz_cvtepu8_epi32(kAllLanes, bytes));
+#else
+  return __builtin_convertvector(*static_cast<const UnalignedBytes*>(p), Ints);
 #endif
 }
 RINGBOLT_SIMD Floats broadcast(float x) { return x - Floats{}; }
@@ -103,6 +115,13 @@ RINGBOLT_SIMD Floats smaller(Floats x, Floats y) {
 #else
   return select(x < y, x, y);
 #endif
+}
+
+/// The next integer that is not below x; infinities as they are. Requires: |x| < 2^22, or infinite.
+RINGBOLT_SIMD Floats ceiling(Floats x) {
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23
+  const Floats nearest = (x + kRound) - kRound;
+  return select(nearest < x, nearest + 1.0F, nearest);
 }
 
 /// 2^x: relative error at most 2^-22 for x in [-126, 127]; below, at most 2^-126, and 0 from -150

@@ -63,6 +63,7 @@ AttentionGraph graph_of(const AttentionWork& work, const AttentionInputs& in, Di
   const AttentionPiece& p = work.piece;
   AttentionGraph g;
   g.direction = direction;
+  g.dtype = in.q.dtype();
   g.batch = p.batch;
   g.queries = work.graph_queries;
   g.keys = work.graph_keys;
@@ -141,17 +142,23 @@ void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v,
   const auto work = attention_work(slices, Direction::forward,
                                    {q.dtype(), q.dim(2), device_.arch, all_aligned({q, k, v})});
   if (work.empty() || q.empty() || k.empty()) return;
-  // Rows that occur once are written as they are. Others are joined in f32, and rounded once where
-  // out is bf16.
+  join(work, out, [&](const AttentionWork& w, bool alone, View to) {
+    run_forward(w, in, alone, to, lse);
+  });
+}
+
+// Rows that occur once are written as they are. Others are joined in f32, and rounded once where out
+// is bf16.
+template <class Run>
+void Attention::join(const std::vector<AttentionWork>& work, View out, const Run& run) {
   const bool alone = rows_are_disjoint(work);
   if (alone || out.dtype() == DType::f32) {
-    for (const AttentionWork& w : work)
-      run_forward(w, in, alone && out.dtype() == DType::bf16, out, lse);
+    for (const AttentionWork& w : work) run(w, alone && out.dtype() == DType::bf16, out);
     return;
   }
   const Scratch sum_memory(memory_, bytes_of(DType::f32, out.elements()));
   const View sum(sum_memory.as<std::byte>(), DType::f32, out.shape());
-  for (const AttentionWork& w : work) run_forward(w, in, false, sum, lse);
+  for (const AttentionWork& w : work) run(w, false, sum);
   for (const AttentionWork& w : work) {
     for (int64_t b = 0; b < w.piece.batch; ++b) {
       const int64_t begin = w.piece.query_begin + b * w.piece.query_step;
@@ -161,7 +168,6 @@ void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v,
   }
 }
 
-/// `alone`: the rows have no other piece and held nothing before.
 void Attention::run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone,
                             View out, View lse) {
   if (work.engine == Engine::cudnn) return forward_by_cudnn(work, in, alone, out, lse);
@@ -207,6 +213,96 @@ void Attention::forward_by_cudnn(const AttentionWork& work, const AttentionInput
   pointers.out = block.as<void>();
   cudnn().run(graph, pointers);
   merge_attention(stream_, p, {block_out, stats.as<float>(), 1, graph.queries, true}, out, lse);
+}
+
+// --- forward in E4M3
+// ----------------------------------------------------------------------------------------------------
+
+void Attention::forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
+                             const E4m3View& v, float scale, E4m3Output output, View out,
+                             View lse) {
+  check_attention(slices, q.codes, k.codes, v.codes, scale);
+  require(out.shape() == q.codes.shape() && lse.shape() == Shape({out.dim(0), out.dim(1)}),
+          "out and lse must have q's rows and heads");
+  const E4m3Inputs in{q, k, v, scale, output};
+  const auto work = attention_work(slices, Direction::forward,
+                                   {DType::e4m3, out.dim(2), device_.arch,
+                                    all_aligned({q.codes, k.codes, v.codes})});
+  if (work.empty() || q.codes.empty() || k.codes.empty()) return;
+  join(work, out, [&](const AttentionWork& w, bool, View to) {
+    if (w.engine == Engine::cudnn) return forward_e4m3_by_cudnn(w, in, to, lse);
+    forward_e4m3_in_bf16(w.piece, in, to, lse);
+  });
+}
+
+void Attention::forward_e4m3_by_cudnn(const AttentionWork& work, const E4m3Inputs& in, View out,
+                                      View lse) {
+  const AttentionInputs codes{in.q.codes, in.k.codes, in.v.codes, in.scale};
+  AttentionGraph graph = graph_of(work, codes, Direction::forward);
+  graph.out_dtype = in.output == E4m3Output::rounded ? DType::e4m3 : DType::bf16;
+  Operands operands(stream_, memory_, work);
+  const Scratch stats(memory_, bytes_of(DType::f32, graph.batch * graph.heads * graph.queries));
+  const Scratch scales(memory_, bytes_of(DType::f32, (kFp8Scales + 2) * kFp8ScaleStep));
+  fill_fp8_scales(stream_, in.q, in.k, in.v, scales.as<float>());
+  const Shape shape{graph.batch * graph.queries, graph.heads, graph.head_dim};
+  const Scratch block(memory_, bytes_of(graph.out_dtype, shape.elements()));
+  const View block_out(block.as<std::byte>(), graph.out_dtype, shape);
+  graph.out = packed_strides(block_out, graph.queries);
+  AttentionMemory pointers;
+  pointers.q = operands.of_queries(codes.q);
+  pointers.k = operands.of_keys(codes.k);
+  pointers.v = operands.of_keys(codes.v);
+  pointers.out = block.as<void>();
+  pointers.stats = stats.as<float>();
+  pointers.scales = scales.as<float>();
+  pointers.largest = scales.as<float>() + kFp8Scales * kFp8ScaleStep;
+  pointers.lengths = operands.lengths();
+  cudnn().run(graph, pointers);
+  merge_attention(stream_, work.piece,
+                  {block_out, stats.as<float>(), 1, graph.queries, true, in.v.scale.data<float>()},
+                  out, lse);
+}
+
+/// The piece's rows as bf16, which holds them exactly, by our own kernels; weights are not rounded.
+void Attention::forward_e4m3_in_bf16(const AttentionPiece& piece, const E4m3Inputs& in, View out,
+                                     View lse) {
+  AttentionPiece packed = piece;
+  packed.query_begin = packed.key_begin = 0;
+  packed.query_step = piece.queries;
+  packed.key_step = piece.keys;
+  const auto rows_of = [&](const E4m3View& x, int64_t rows) {
+    return Shape{piece.batch * rows, x.codes.dim(1), x.codes.dim(2)};
+  };
+  const Shape of_queries = rows_of(in.q, piece.queries);
+  const Shape of_keys = rows_of(in.k, piece.keys);
+  const Scratch q(memory_, bytes_of(DType::bf16, of_queries.elements()));
+  const Scratch k(memory_, bytes_of(DType::bf16, of_keys.elements()));
+  const Scratch v(memory_, bytes_of(DType::bf16, of_keys.elements()));
+  const auto widen = [&](const E4m3View& x, int64_t begin, int64_t count, int64_t step, const Scratch& to,
+                         const Shape& shape) {
+    const View view(to.as<std::byte>(), DType::bf16, shape);
+    dequantize_rows(stream_, x, begin, count, step, piece.batch, view);
+    return ConstView(view);
+  };
+  const AttentionInputs wide{
+      widen(in.q, piece.query_begin, piece.queries, piece.query_step, q, of_queries),
+      widen(in.k, piece.key_begin, piece.keys, piece.key_step, k, of_keys),
+      widen(in.v, piece.key_begin, piece.keys, piece.key_step, v, of_keys), in.scale};
+  const int64_t chunks = key_chunks(piece, of_queries[1], device_.multiprocessors);
+  const int64_t rows = chunks * piece.batch * piece.queries;
+  const Shape shape{rows, of_queries[1], of_queries[2]};
+  const Scratch out_memory(memory_, bytes_of(DType::f32, shape.elements()));
+  const Scratch lse_memory(memory_, bytes_of(DType::f32, rows * of_queries[1]));
+  const View partial(out_memory.as<std::byte>(), DType::f32, shape);
+  if (chunks == 1) {
+    const View lse_of_rows(lse_memory.as<std::byte>(), DType::f32, {rows, of_queries[1]});
+    begin_attention(stream_, partial, lse_of_rows);
+    own_attention_forward(stream_, packed, wide, partial, lse_of_rows);
+  } else {
+    own_attention_chunks(stream_, packed, wide, chunks, partial, lse_memory.as<float>());
+  }
+  merge_attention(stream_, piece, {partial, lse_memory.as<float>(), chunks, piece.queries, false},
+                  out, lse);
 }
 
 // --- backward

@@ -18,6 +18,8 @@ class Attention {
 
   void forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale, View out,
                View lse);
+  void forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k, const E4m3View& v,
+                    float scale, E4m3Output output, View out, View lse);
   void backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
                 ConstView lse, ConstView delta, float scale, View dq, View dk, View dv);
 
@@ -25,12 +27,24 @@ class Attention {
   struct Sums {  ///< f32
     View dq, dk, dv;
   };
+  struct E4m3Inputs {
+    E4m3View q, k, v;
+    float scale;
+    E4m3Output output;
+  };
+  /// run(work, alone, out) for each, `out` being the caller's or, where rows occur twice and that is
+  /// bf16, f32 sums that are rounded into it at the end. `alone`: the rows have no other piece and
+  /// held nothing before.
+  template <class Run>
+  void join(const std::vector<AttentionWork>& work, View out, const Run& run);
   void run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone, View out,
                    View lse);
   void forward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, bool alone, View out,
                         View lse);
   void forward_by_chunks(const AttentionPiece& piece, const AttentionInputs& in, int64_t chunks,
                          View out, View lse);
+  void forward_e4m3_by_cudnn(const AttentionWork& work, const E4m3Inputs& in, View out, View lse);
+  void forward_e4m3_in_bf16(const AttentionPiece& piece, const E4m3Inputs& in, View out, View lse);
   void backward_by_cudnn(const AttentionWork& work, const AttentionInputs& in, ConstView dout,
                          ConstView lse, ConstView delta, const Sums& sums);
   CudnnAttention& cudnn();

@@ -20,12 +20,13 @@ struct AttentionInputs {
 /// log-sum-exp.
 struct PartialAttention {
   ConstView
-      out;  ///< (parts * batch * rows, H, D) f32 or bf16; `rows` is at least the piece's queries
+      out;  ///< (parts * batch * rows, H, D) f32, bf16 or e4m3; `rows` is at least the piece's queries
   const float* lse;
   int64_t parts;
   int64_t rows;
   bool lse_by_head;  ///< lse is (parts, batch, H, rows), as cuDNN writes it; else (parts, batch,
                      ///< rows, H)
+  const float* scale = nullptr;  ///< of e4m3: on the device, what codes are multiplied by
 };
 
 // --- plain attention
@@ -76,6 +77,19 @@ void pack_rows(cudaStream_t stream, ConstView x, int64_t begin, int64_t count, i
 /// The reverse, adding: runs of rows of `sum` f32 += from (batch * rows, N, D).
 void add_rows(cudaStream_t stream, ConstView from, int64_t begin, int64_t count, int64_t step,
               int64_t batch, int64_t rows, View sum);
+// --- E4M3
+// ---------------------------------------------------------------------------------------------------------------
+
+/// See Backend::quantize. Two launches: every block's largest value, then codes.
+void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales);
+/// scales (kFp8Scales, kFp8ScaleStep) f32: what core/cuda/cudnn.h wants of these operands.
+void fill_fp8_scales(cudaStream_t stream, const E4m3View& q, const E4m3View& k, const E4m3View& v,
+                     float* scales);
+/// to (batch * count, N, D) bf16 = batch runs of `count` rows of x, `step` rows apart, from `begin`:
+/// exact.
+void dequantize_rows(cudaStream_t stream, const E4m3View& x, int64_t begin, int64_t count,
+                     int64_t step, int64_t batch, View to);
+
 /// lengths (2 batch) i32 = the piece's queries, `batch` times, then its keys.
 void fill_lengths(cudaStream_t stream, const AttentionPiece& piece, int32_t* lengths);
 

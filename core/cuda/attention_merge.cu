@@ -1,6 +1,7 @@
 // What joins cuDNN's blocks, and our split keys, to the running attention; and what brings operands
 // into cuDNN's layouts.
 #include <limits>
+#include <type_traits>
 
 #include "core/cuda/attention_kernels.h"
 #include "core/cuda/device.cuh"
@@ -31,6 +32,7 @@ struct Parts {
   const float* lse;
   int64_t parts, rows;
   bool lse_by_head;
+  const float* scale;  ///< of e4m3 only
 
   __device__ int64_t slot(int64_t part, int64_t b, int64_t batch, int64_t r) const {
     return (part * batch + b) * rows + r;
@@ -74,8 +76,9 @@ __global__ void merge_kernel(RowMap map, int64_t heads, int head_dim, Parts<Part
       for (int j = 0; j < kWidth; ++j) sum[j] = first * to_float(x.at[j]);
     }
     for (int64_t p = 0; p < from.parts; ++p) {
-      const float weight = formulas::exp_f32(from.lse_at(p, b, map.batch, r, h, heads) - most);
+      float weight = formulas::exp_f32(from.lse_at(p, b, map.batch, r, h, heads) - most);
       if (weight == 0) continue;
+      if constexpr (std::is_same_v<Part, e4m3>) weight *= *from.scale;
       const auto x = load<kWidth>(from.out[from.slot(p, b, map.batch, r)] + h * head_dim + i);
       for (int j = 0; j < kWidth; ++j) sum[j] += weight * to_float(x.at[j]);
     }
@@ -188,6 +191,13 @@ unsigned blocks_of_items(int64_t items) {
   return static_cast<unsigned>(ceil_divide(items, kThreads / kLanes));
 }
 
+/// Calls body(A{}) with the type of operands and of a library's outputs.
+template <class Body>
+void with_stored(DType dtype, const Body& body) {
+  if (dtype == DType::e4m3) return body(e4m3{});
+  with_activation(dtype, body);
+}
+
 /// body(Constant<lanes>): 16 threads hold D = 128 in bf16 vectors; 32 the rest, and whatever is not
 /// aligned.
 template <int kWidth, class Body>
@@ -206,9 +216,9 @@ void merge_attention(cudaStream_t stream, const AttentionPiece& piece,
   const int64_t d = out.dim(2);
   const RowMap map = query_map(piece);
   const bool fits = fits_vectors({operand(partial.out), operand(out)}, d, kFullWidth<bf16>);
-  with_activation(partial.out.dtype(), [&]<class Part>(Part) {
-    const Parts<Part> from{rows_of<Part>(partial.out), partial.lse, partial.parts, partial.rows,
-                           partial.lse_by_head};
+  with_stored(partial.out.dtype(), [&]<class Part>(Part) {
+    const Parts<Part> from{rows_of<Part>(partial.out), partial.lse,         partial.parts,
+                           partial.rows,               partial.lse_by_head, partial.scale};
     with_activation(out.dtype(), [&]<class Out>(Out) {
       with_width<bf16>(fits, [&](auto width) {
         constexpr int kWidth = decltype(width)::value;
@@ -269,7 +279,7 @@ void pack_rows(cudaStream_t stream, ConstView x, int64_t begin, int64_t count, i
                int64_t batch, int64_t rows, View to) {
   const RowMap map{begin, count, step, batch};
   const int64_t n = x.row_elements();
-  with_activation(x.dtype(), [&]<class A>(A) {
+  with_stored(x.dtype(), [&]<class A>(A) {
     with_width<A>(fits_vectors({operand(x), operand(to)}, n, kFullWidth<A>), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowGrid grid = row_grid(batch * rows, n / kWidth);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "core/base/error.h"
 #include "core/cuda/index.h"
 
 namespace ringbolt::cuda {
@@ -53,7 +54,17 @@ bool joins(const AttentionPiece& batch, const AttentionPiece& next) {
   return batch.batch == 1 || (batch.query_step == query_step && batch.key_step == key_step);
 }
 
+/// sdpa_fp8: head dimensions are multiples of 16, the largest that of the generation, and Hopper has none for one query.
+bool cudnn_takes_e4m3(const AttentionPiece& piece, const AttentionTraits& traits) {
+  const bool hopper = traits.arch / 10 == 9;
+  if (traits.arch < 90 || !traits.aligned || traits.head_dim % 16 != 0 || traits.head_dim < 16) return false;
+  if (traits.head_dim > (hopper ? 256 : 128)) return false;
+  if (piece.queries == 1) return !hopper && piece.keys >= kLongCache && piece.batch == 1;
+  return piece.queries >= kFewQueries && piece.keys >= kSmallBackward;
+}
+
 bool cudnn_takes(const AttentionPiece& piece, Direction direction, const AttentionTraits& traits) {
+  if (traits.dtype == DType::e4m3) return cudnn_takes_e4m3(piece, traits);
   if (traits.dtype != DType::bf16 || traits.arch < 80 || !traits.aligned) return false;
   if (traits.head_dim % 8 != 0 || traits.head_dim < 16 || traits.head_dim > 256) return false;
   if (direction == Direction::backward) {
@@ -162,5 +173,19 @@ bool cudnn_is_usable(int64_t version) {
 }
 
 bool workspace_must_be_zeroed(int64_t version) { return version < 91800; }
+
+std::string why_no_e4m3_attention(int arch, E4m3Output output) {
+  if (arch < 90) {
+    return message("fp8 attention is not to be had on this GPU",
+                   concat("it needs compute capability 9.0 or more, and this has ", arch / 10, ".", arch % 10),
+                   "Try --attention-dtype bf16, or --device cpu for a small model.");
+  }
+  if (arch / 10 == 9 && output == E4m3Output::wide) {
+    return message("fp8 attention with an output that is not fp8 is not to be had on this GPU",
+                   "cuDNN has it from compute capability 10.0 on; on 9.0 its output is fp8, too",
+                   "Try --attention-dtype fp8-output.");
+  }
+  return "";
+}
 
 }  // namespace ringbolt::cuda

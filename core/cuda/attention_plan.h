@@ -9,9 +9,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/backend.h"
 #include "core/tensor/dtype.h"
 
 namespace ringbolt::cuda {
@@ -55,6 +57,7 @@ struct AttentionWork {
   bool padded = false;
 };
 
+/// E4M3 is forward only. What cuDNN does not take of it is done by our kernels in bf16, which holds its values exactly.
 std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
                                           const AttentionTraits& traits);
 
@@ -73,5 +76,7 @@ int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocesso
 /// workspace that is not zeroed can put NaNs into gradients.
 bool cudnn_is_usable(int64_t version);
 bool workspace_must_be_zeroed(int64_t version);
+/// Why a device of compute capability `arch` has no fp8 attention with such an output, as an error's text; "" where it has.
+std::string why_no_e4m3_attention(int arch, E4m3Output output);
 
 }  // namespace ringbolt::cuda

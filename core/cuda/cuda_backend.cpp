@@ -1,5 +1,6 @@
 #include "core/cuda/cuda_backend.h"
 
+#include <array>
 #include <cstring>
 
 #include "core/base/error.h"
@@ -8,6 +9,7 @@
 #include "core/cuda/memory.h"
 #include "core/cuda/rowwise.h"
 #include "core/cuda/runtime.h"
+#include "core/cuda/transfers.h"
 
 namespace ringbolt {
 namespace {
@@ -60,6 +62,7 @@ class CudaBackend final : public Backend {
       : facts_(cuda::open_device(device)),
         stream_(cuda::make_stream()),
         memory_(device, stream_.get()),
+        transfers_(device, stream_.get()),
         uploader_(stream_.get()),
         scalar_(sizeof(double)),
         matmul_(stream_.get(), memory_),
@@ -84,6 +87,7 @@ class CudaBackend final : public Backend {
   }
   MemoryUse memory() const override { return memory_.use(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
+  Transfers* transfers() override { return &transfers_; }
   void set_progress(std::function<void()>) override {}
   void synchronize() override { RINGBOLT_CUDA(cudaStreamSynchronize(stream())); }
   void upload(const void* host, View device) override {
@@ -177,6 +181,21 @@ class CudaBackend final : public Backend {
     attention_.backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
   }
 
+  // --- fp8 attention
+  // ------------------------------------------------------------------------------------------------------
+  void require_e4m3_attention(E4m3Output output) const override {
+    const std::string why = cuda::why_no_e4m3_attention(facts_.arch, output);
+    if (!why.empty()) throw UsageError(why);
+  }
+  void quantize(ConstView x, View codes, View scales) override {
+    cuda::quantize(stream(), memory_, x, codes, scales);
+  }
+  void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
+                              const E4m3View& v, float scale, E4m3Output output, View out,
+                              View lse) override {
+    attention_.forward_e4m3(slices, q, k, v, scale, output, out, lse);
+  }
+
   // --- optimizer
   // --------------------------------------------------------------------------------------------------------
   double sum_of_squares(ConstView x) override {
@@ -200,6 +219,7 @@ class CudaBackend final : public Backend {
   cuda::DeviceFacts facts_;
   cuda::Stream stream_;
   cuda::Memory memory_;
+  cuda::StreamTransfers transfers_;
   Uploader uploader_;
   HostBuffer scalar_;
   cuda::Matmul matmul_;
@@ -214,6 +234,14 @@ std::unique_ptr<Backend> make_cuda_backend(int device) {
 
 int64_t cuda_memory_bytes(int device) {
   return static_cast<int64_t>(cuda::open_device(device).memory_bytes);
+}
+
+int cuda_device_count() { return cuda::count_devices(); }
+
+std::string cuda_bus_id(int device) {
+  std::array<char, 32> id{};
+  RINGBOLT_CUDA(cudaDeviceGetPCIBusId(id.data(), static_cast<int>(id.size()), device));
+  return id.data();
 }
 
 bool cuda_is_built() { return true; }

@@ -19,6 +19,13 @@ std::unique_ptr<Backend> make_cuda_backend(int device = 0);
 /// All of the GPU's memory. Throws: as make_cuda_backend().
 int64_t cuda_memory_bytes(int device = 0);
 
+/// GPUs that this process sees, at least 1. Throws: as make_cuda_backend().
+int cuda_device_count();
+
+/// "0000:3b:00.0": the GPU's place in its machine, whatever number it has here. Throws: as
+/// make_cuda_backend().
+std::string cuda_bus_id(int device);
+
 /// Whether this build has the backend at all.
 bool cuda_is_built();
 

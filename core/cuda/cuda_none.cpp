@@ -7,6 +7,10 @@ std::unique_ptr<Backend> make_cuda_backend(int) { throw NotBuilt(why_no_cuda());
 
 int64_t cuda_memory_bytes(int) { throw NotBuilt(why_no_cuda()); }
 
+int cuda_device_count() { throw NotBuilt(why_no_cuda()); }
+
+std::string cuda_bus_id(int) { throw NotBuilt(why_no_cuda()); }
+
 bool cuda_is_built() { return false; }
 
 std::string why_no_cuda() {

@@ -24,8 +24,15 @@ enum TensorId : int64_t {
   kDk,
   kDv,
   kQueryLengths,
-  kKeyLengths
+  kKeyLengths,
+  kLargestWeight,
+  kLargestOut,
+  kScales  ///< and the others behind it
 };
+
+fe::DataType_t type_of(DType dtype) {
+  return dtype == DType::e4m3 ? fe::DataType_t::FP8_E4M3 : fe::DataType_t::BFLOAT16;
+}
 
 /// (batch, heads, rows, D), in that order of dimensions whatever the strides.
 TensorPointer heads_tensor(fe::graph::Graph& graph, TensorId id, const AttentionGraph& g,
@@ -34,7 +41,7 @@ TensorPointer heads_tensor(fe::graph::Graph& graph, TensorId id, const Attention
                           .set_uid(id)
                           .set_dim({g.batch, heads, rows, g.head_dim})
                           .set_stride({strides.batch, g.head_dim, strides.row, 1})
-                          .set_data_type(fe::DataType_t::BFLOAT16));
+                          .set_data_type(type_of(g.dtype)));
 }
 
 RowStrides packed(int64_t rows, int64_t heads, int64_t head_dim) {
@@ -51,11 +58,26 @@ TensorPointer lengths_tensor(fe::graph::Graph& graph, TensorId id, int64_t batch
 
 void describe_output(const TensorPointer& tensor, TensorId id, const AttentionGraph& g,
                      int64_t heads, int64_t rows, RowStrides strides) {
+  const DType dtype = g.direction == Direction::forward ? g.out_dtype : DType::bf16;
   tensor->set_output(true)
       .set_uid(id)
       .set_dim({g.batch, heads, rows, g.head_dim})
       .set_stride({strides.batch, g.head_dim, strides.row, 1})
-      .set_data_type(fe::DataType_t::BFLOAT16);
+      .set_data_type(type_of(dtype));
+}
+
+/// One float.
+void describe_scalar(fe::graph::Tensor_attributes& tensor, int64_t id) {
+  tensor.set_uid(id)
+      .set_dim({1, 1, 1, 1})
+      .set_stride({1, 1, 1, 1})
+      .set_data_type(fe::DataType_t::FLOAT);
+}
+
+TensorPointer scale_tensor(fe::graph::Graph& graph, Fp8Scale which) {
+  fe::graph::Tensor_attributes scalar;
+  describe_scalar(scalar, kScales + static_cast<int64_t>(which));
+  return graph.tensor(scalar);
 }
 
 /// Masks and lengths, which both directions set alike. No mask is set where every query sees every
@@ -80,7 +102,22 @@ void add_forward(fe::graph::Graph& graph, const AttentionGraph& g) {
   const TensorPointer v = heads_tensor(graph, kV, g, g.kv_heads, g.keys, g.v);
   auto attributes = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true);
   set_masks(graph, g, attributes);
-  const auto [out, stats] = graph.sdpa(q, k, v, attributes);
+  TensorPointer out, stats;
+  if (g.dtype == DType::e4m3) {
+    const auto scale = [&](Fp8Scale which) { return scale_tensor(graph, which); };
+    const auto results = graph.sdpa_fp8(
+        q, k, v, scale(Fp8Scale::descale_q), scale(Fp8Scale::descale_k), scale(Fp8Scale::descale_v),
+        scale(Fp8Scale::descale_weights), scale(Fp8Scale::scale_weights),
+        scale(Fp8Scale::scale_out), attributes);
+    out = results[0];
+    stats = results[1];
+    describe_scalar(results[2]->set_output(true), kLargestWeight);
+    describe_scalar(results[3]->set_output(true), kLargestOut);
+  } else {
+    const auto results = graph.sdpa(q, k, v, attributes);
+    out = results[0];
+    stats = results[1];
+  }
   describe_output(out, kOut, g, g.heads, g.queries, g.out);
   stats->set_output(true)
       .set_uid(kStats)
@@ -176,7 +213,8 @@ void require_usable_version() {
 }
 
 std::string described(const AttentionGraph& g) {
-  return concat(g.direction == Direction::forward ? "forward" : "backward", ", batch ", g.batch,
+  return concat(g.direction == Direction::forward ? "forward" : "backward",
+                g.dtype == DType::e4m3 ? " in fp8" : "", ", batch ", g.batch,
                 ", ", g.queries, " x ", g.keys, g.causal ? " causal" : "",
                 g.padded ? " padded" : "", ", heads ", g.heads, ":", g.kv_heads, " of ",
                 g.head_dim);
@@ -255,6 +293,12 @@ void CudnnAttention::run(const AttentionGraph& graph, const AttentionMemory& mem
   bind(kDq, memory.dq);
   bind(kDk, memory.dk);
   bind(kDv, memory.dv);
+  if (graph.dtype == DType::e4m3) {
+    for (int i = 0; i < kFp8Scales; ++i)
+      bind(static_cast<TensorId>(kScales + i), memory.scales + i * kFp8ScaleStep);
+    bind(kLargestWeight, memory.largest);
+    bind(kLargestOut, memory.largest + kFp8ScaleStep);
+  }
   if (graph.padded) {
     bind(kQueryLengths, memory.lengths);
     bind(kKeyLengths, memory.lengths + graph.batch);

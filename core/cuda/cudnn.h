@@ -1,7 +1,7 @@
 // Attention by cuDNN, through cudnn-frontend, which only cudnn.cpp includes.
 //
 // A graph is one of the two forms of core/cuda/attention_plan.h, forward or backward. Types are
-// bf16 throughout: FLOAT outputs are accepted on Hopper, but the same machine code then writes
+// bf16 throughout, or, forward, E4M3 with scales in device memory. FLOAT outputs are accepted on Hopper, but the same machine code then writes
 // bf16. Log-sum-exps are f32 (batch, H, queries), packed, natural logarithms. Operands may have
 // strided rows; what backward writes, and the output it reads, are packed. Each graph's plan is
 // compiled at its first use, for the key below, and kept.
@@ -27,6 +27,8 @@ struct RowStrides {
 /// a process.
 struct AttentionGraph {
   Direction direction = Direction::forward;
+  DType dtype = DType::bf16;      ///< of q, k and v: bf16, or, forward, e4m3
+  DType out_dtype = DType::bf16;  ///< forward: bf16, or, of e4m3, that
   int64_t batch = 1;
   int64_t queries = 0;
   int64_t keys = 0;
@@ -42,6 +44,12 @@ struct AttentionGraph {
   friend auto operator<=>(const AttentionGraph&, const AttentionGraph&) = default;
 };
 
+/// The numbers that cuDNN multiplies by in E4M3 attention, each a float aligned to 16 bytes.
+enum class Fp8Scale { descale_q, descale_k, descale_v, descale_weights, scale_weights, scale_out };
+inline constexpr int kFp8Scales = 6;
+inline constexpr int kFp8ScaleStep = 4;          ///< floats from one to the next
+inline constexpr float kFp8WeightScale = 256;  ///< weights are at most 1
+
 /// Device memory of the operands. What a direction does not have is null.
 struct AttentionMemory {
   const void* q = nullptr;
@@ -53,6 +61,8 @@ struct AttentionMemory {
   void* dq = nullptr;  ///< packed (batch, queries, H, D)
   void* dk = nullptr;  ///< packed (batch, keys, K, D)
   void* dv = nullptr;
+  const float* scales = nullptr;  ///< e4m3: see Fp8Scale
+  float* largest = nullptr;       ///< e4m3: (8), of weights and of the output, which cuDNN wants to say
   const int32_t* lengths = nullptr;  ///< padded: (2 batch), of the queries, then of the keys
 };
 

@@ -61,17 +61,37 @@ Stream make_stream() {
   return Stream(stream);
 }
 
+Stream make_urgent_stream() {
+  int least = 0;
+  int greatest = 0;
+  RINGBOLT_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  cudaStream_t stream = nullptr;
+  RINGBOLT_CUDA(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest));
+  return Stream(stream);
+}
+
 Event make_event() {
   cudaEvent_t event = nullptr;
   RINGBOLT_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   return Event(event);
 }
 
-DeviceFacts open_device(int device) {
+Event make_timed_event() {
+  cudaEvent_t event = nullptr;
+  RINGBOLT_CUDA(cudaEventCreateWithFlags(&event, cudaEventDefault));
+  return Event(event);
+}
+
+int count_devices() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaSuccess && count == 0) throw_no_gpu(cudaErrorNoDevice);
   RINGBOLT_CUDA(status);
+  return count;
+}
+
+DeviceFacts open_device(int device) {
+  const int count = count_devices();
   if (device < 0 || device >= count) {
     throw DeviceError(message(concat("there is no GPU number ", device),
                               concat("this process sees ", count),

@@ -29,8 +29,11 @@ using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy<cuda
 using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy<cudaEventDestroy>>;
 
 Stream make_stream();
+/// One whose work the device prefers to that of make_stream().
+Stream make_urgent_stream();
 /// Without timing: it orders, it does not measure.
 Event make_event();
+Event make_timed_event();
 
 /// What kernels and policies ask of a device.
 struct DeviceFacts {
@@ -40,6 +43,9 @@ struct DeviceFacts {
   char name[256];
   size_t memory_bytes;
 };
+
+/// That this process sees. Throws: DeviceError where there is none.
+int count_devices();
 
 /// Makes `device` the current one. Throws: DeviceError where there is no GPU or none with this
 /// number.

@@ -7,14 +7,17 @@ namespace ringbolt {
 float attention_scale(int64_t head_dim) { return static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim))); }
 
 void WholeSequenceAttention::forward(int64_t, ConstView q, ConstView kv, View out, View lse) {
-  const int64_t kv_heads = kv.dim(1) / 2;
+  AttentionOperands operands(backend_, dtype_, kv);
+  const AttentionOperands::Queries queries = operands.queries(q);
+  Tensor storage;
+  const ConstView block = operands.block(kv, storage);
   backend_.begin_attention(out, lse);
-  backend_.attention_forward(slices_, q, kv.slice_columns(0, kv_heads), kv.slice_columns(kv_heads, 2 * kv_heads),
-                             attention_scale(q.dim(2)), out, lse);
+  operands.attend(slices_, queries, block, attention_scale(q.dim(2)), out, lse);
 }
 
 void WholeSequenceAttention::backward(int64_t, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse,
                                       View dq, View dkv) {
+  require_backward(dtype_);
   const int64_t kv_heads = kv.dim(1) / 2;
   // Sums are f32. In an f32 model the results themselves serve; in a bf16 one they are rounded once at the end.
   const bool direct = q.dtype() == DType::f32;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 
 namespace ringbolt {
 
@@ -17,7 +18,7 @@ class Attention {
   /// q (T, H, D) and kv (T, 2K, D) A, rotated unless the attention is one that does it; out (T, H, D) A and lse (T, H) f32
   /// are overwritten.
   virtual void forward(int64_t layer, ConstView q, ConstView kv, View out, View lse) = 0;
-  /// dout (T, H, D) A, with the operands and results of forward; dq (T, H, D) and dkv (T, 2K, D) A are overwritten.
+  /// Forward in another type than the model's has none. dout (T, H, D) A, with the operands and results of forward; dq (T, H, D) and dkv (T, 2K, D) A are overwritten.
   virtual void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
                         View dkv) = 0;
 };
@@ -28,8 +29,9 @@ float attention_scale(int64_t head_dim);
 /// Attention on one device over all tokens, as the slices say.
 class WholeSequenceAttention final : public Attention {
  public:
-  WholeSequenceAttention(Backend& backend, std::vector<AttentionSlice> slices)
-      : backend_(backend), slices_(std::move(slices)) {}
+  WholeSequenceAttention(Backend& backend, std::vector<AttentionSlice> slices,
+                         AttentionDType dtype = AttentionDType::model)
+      : backend_(backend), slices_(std::move(slices)), dtype_(dtype) {}
 
   void forward(int64_t layer, ConstView q, ConstView kv, View out, View lse) override;
   void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
@@ -38,6 +40,7 @@ class WholeSequenceAttention final : public Attention {
  private:
   Backend& backend_;
   std::vector<AttentionSlice> slices_;
+  AttentionDType dtype_;
 };
 
 }  // namespace ringbolt

@@ -16,7 +16,7 @@ const PlacedTokens& WholePlacement::place(std::span<const int64_t> offsets) {
     return placed_;
   }
   offsets_.assign(offsets.begin(), offsets.end());
-  attention_ = std::make_unique<WholeSequenceAttention>(backend_, visible_slices(offsets, visibility_));
+  attention_ = std::make_unique<WholeSequenceAttention>(backend_, visible_slices(offsets, visibility_), dtype_);
   placed_ = PlacedTokens{{}, {}, attention_.get()};
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     for (int64_t t = offsets[d]; t < offsets[d + 1]; ++t) {

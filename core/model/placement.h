@@ -41,8 +41,9 @@ class Placement {
 /// All tokens on this device.
 class WholePlacement final : public Placement {
  public:
-  explicit WholePlacement(Backend& backend, const Visibility& visibility = {})
-      : backend_(backend), visibility_(visibility) {}
+  explicit WholePlacement(Backend& backend, const Visibility& visibility = {},
+                          AttentionDType dtype = AttentionDType::model)
+      : backend_(backend), visibility_(visibility), dtype_(dtype) {}
 
   const PlacedTokens& place(std::span<const int64_t> offsets) override;
   int data_ranks() const override { return 1; }
@@ -52,6 +53,7 @@ class WholePlacement final : public Placement {
  private:
   Backend& backend_;
   Visibility visibility_;
+  AttentionDType dtype_;
   std::vector<int64_t> offsets_;
   std::unique_ptr<WholeSequenceAttention> attention_;
   PlacedTokens placed_;

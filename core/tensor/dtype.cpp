@@ -4,13 +4,22 @@
 
 namespace ringbolt {
 
-int64_t size_of(DType dtype) { return dtype == DType::bf16 ? 2 : 4; }
+int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+    case DType::i32: return 4;
+    case DType::bf16: return 2;
+    case DType::e4m3: return 1;
+  }
+  return 0;
+}
 
 std::string name_of(DType dtype) {
   switch (dtype) {
     case DType::f32: return "f32";
     case DType::bf16: return "bf16";
     case DType::i32: return "i32";
+    case DType::e4m3: return "e4m3";
   }
   return "?";
 }

@@ -6,10 +6,12 @@
 #include <string_view>
 
 #include "core/base/bf16.h"
+#include "core/base/e4m3.h"
 
 namespace ringbolt {
 
-enum class DType { f32, bf16, i32 };
+/// e4m3: operands of fp8 attention alone, divided by a scale that is kept apart.
+enum class DType { f32, bf16, i32, e4m3 };
 
 int64_t size_of(DType dtype);
 std::string name_of(DType dtype);
@@ -29,6 +31,10 @@ struct DTypeOf<bf16> {
 template <>
 struct DTypeOf<int32_t> {
   static constexpr DType value = DType::i32;
+};
+template <>
+struct DTypeOf<e4m3> {
+  static constexpr DType value = DType::e4m3;
 };
 
 }  // namespace ringbolt

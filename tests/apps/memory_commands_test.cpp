@@ -97,6 +97,20 @@ TEST_F(Commands, PlanForEvaluateRefusesChoicesOfTraining) {
   }
 }
 
+TEST_F(Commands, PlanKnowsWhatAttentionInFp8Takes) {
+  const auto attention = [](const Words& more) {
+    Words words{"plan", "--for", "evaluate", "--context-lengths", "1M", "--ranks", "8", "--json", "-"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Json row = Json::parse(expect_success(words).out, "plan").at("results").at(size_t{0});
+    return row.at("bytes").at("attention").as_real();
+  };
+  // 7B on a ring of 8: two blocks on their way, in fp8 of half the bytes, and codes of q, k and v; f32 sums as before.
+  const double block = 2.0 * 4096 * (1 << 17);
+  const double sums = 4.0 * 4096 * (1 << 17);
+  EXPECT_NEAR(attention({}), 2 * 2 * block + sums, 1e-3 * block);
+  EXPECT_NEAR(attention({"--attention-dtype", "fp8"}), 2 * block + 1.5 * block + sums, 1e-3 * block);
+}
+
 TEST_F(Commands, PlanRefusesWhatWouldDoNothing) {
   const auto refused = [](const Words& words, const std::string& why) {
     const Outcome outcome = run(words);
@@ -106,6 +120,7 @@ TEST_F(Commands, PlanRefusesWhatWouldDoNothing) {
   refused({"plan", "--all-strategies"}, "--all-strategies needs rates (");
   refused({"plan", "--network-latency", "3"}, "--network-latency");
   refused({"plan", "--threads", "2"}, "--threads");
+  refused({"plan", "--attention-dtype", "fp8"}, "--attention-dtype says nothing of --for train (");
 }
 
 TEST_F(Commands, PlanMeasuresThisMachine) {

@@ -53,6 +53,7 @@ struct Sample {
     options.add("model", "SHAPE", model, "Or a new model");
     options.positional("input");
     options.conflicts("checkpoint", "model", "weights come from one place");
+    options.absent("stepwise", "nothing goes by steps here", "Use another command.");
     options.needs("resume", "steps", "a run goes on to a number of steps");
     options.example("sample --tokens t.h5 --steps 10", "ten steps");
   }
@@ -221,6 +222,11 @@ TEST(OptionErrors, NameTheNearestOption) {
   EXPECT_EQ(complaint({"--zzz"}),
             "unknown option '--zzz' (ringbolt sample has none of that name). See ringbolt sample "
             "--help.");
+}
+
+TEST(OptionErrors, SayWhyAnOptionOfOtherCommandsIsRefused) {
+  EXPECT_EQ(complaint({"--tokens", "t", "--stepwise", "5"}),
+            "--stepwise is refused here (nothing goes by steps here). Use another command.");
 }
 
 TEST(OptionErrors, DoNotGuessAbbreviations) {

@@ -235,10 +235,11 @@ TEST_F(TrainOnMpi, HasTheLossesOfOneAndGoesOnWithoutMpi) {
   expect_same_losses("three", "one", 8);
 }
 
-TEST_F(TrainOnMpi, RefusesGpusAsRanksExchangeHostMemory) {
-  const Outcome outcome = run_on_mpi(2, program(words("gpus", 8, {"--device", "cuda"})));
+TEST_F(TrainOnMpi, SaysThatNcclMovesNoHostMemory) {
+  const Outcome outcome = run_on_mpi(2, program(words("nccl", 8, {"--communicator", "nccl"})));
   EXPECT_EQ(outcome.status, 2) << outcome.err;
-  EXPECT_NE(outcome.err.find("2 ranks cannot compute on GPUs yet"), std::string::npos)
+  EXPECT_NE(outcome.err.find("--communicator nccl does not go with --device cpu"),
+            std::string::npos)
       << outcome.err;
 }
 

@@ -1,5 +1,5 @@
 // Attention of the CUDA backend beside cuDNN alone, on the same operands in the same run: what
-// slices, merging and sums in f32 cost. One JSON object a line on standard output; without a GPU
+// slices, merging and sums in f32 cost; and forward in fp8 beside bf16. One JSON object a line on standard output; without a GPU
 // one line says so, and the exit status is 77.
 //
 //   cuda_attention_benchmark [seconds a figure] [heads kv_heads head_dim]
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/base/error.h"
@@ -126,6 +127,27 @@ double seconds_of(double seconds, const Run& run, const Wait& wait) {
   return t.median_seconds / kCalls;
 }
 
+/// Forward in fp8, codes and scales of bf16 operands included, in the form that the device has.
+struct Fp8Time {
+  AttentionDType dtype;
+  double seconds;
+};
+std::optional<Fp8Time> fp8_forward(Backend& backend, Operands& o, SliceList slices, float scale,
+                                   int arch, double seconds) {
+  const bool wide = cuda::why_no_e4m3_attention(arch, E4m3Output::wide).empty();
+  if (!wide && !cuda::why_no_e4m3_attention(arch, E4m3Output::rounded).empty()) return {};
+  const AttentionDType dtype = wide ? AttentionDType::fp8 : AttentionDType::fp8_output;
+  const auto attend = [&] {
+    AttentionOperands operands(backend, dtype, o.kv);
+    const AttentionOperands::Queries queries = operands.queries(o.q);
+    Tensor storage;
+    const ConstView block = operands.block(o.kv, storage);
+    backend.begin_attention(o.out, o.lse);
+    operands.attend(slices, queries, block, scale, o.out, o.lse);
+  };
+  return Fp8Time{dtype, seconds_of(seconds, attend, [&] { backend.synchronize(); })};
+}
+
 void bench(Backend& backend, const Shapes& s, int arch, double seconds) {
   Operands o(backend, s);
   Alone alone(o, s, arch);
@@ -169,6 +191,14 @@ void bench(Backend& backend, const Shapes& s, int arch, double seconds) {
   };
   line("forward", 4 * pairs, forward, cudnn_forward);
   line("backward", 10 * pairs, backward, cudnn_backward);
+  const auto fp8 = fp8_forward(backend, o, slices, scale, arch, seconds);
+  if (!fp8) return;
+  std::printf(
+      "{\"direction\":\"forward\",\"attention_dtype\":\"%s\",\"tokens\":%lld,\"seconds\":%.6e,"
+      "\"tflops\":%.1f,\"of_bf16\":%.4f}\n",
+      name_of(fp8->dtype).c_str(), static_cast<long long>(s.tokens), fp8->seconds,
+      4 * pairs / fp8->seconds * 1e-12, forward / fp8->seconds);
+  std::fflush(stdout);
 }
 
 int run(int argc, char** argv) {

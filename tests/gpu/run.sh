@@ -81,6 +81,19 @@ step_text() {  # greedy text of a small published model: the CPU's and the GPU's
   done
   cat "$out/text-cuda.txt" && cmp "$out/text-cpu.txt" "$out/text-cuda.txt"
 }
+step_fp8() {  # what fp8 attention costs in loss, on the GPU and on the CPU, which rounds alike
+  local data=${RINGBOLT_DATA:-$here/../../../shared/data} dtype device
+  local model=$data/checkpoints/babyllama_tok105_model5000.bin
+  if [ ! -f "$model" ]; then echo "$model is not here (RINGBOLT_DATA names the folder)" && return 77; fi
+  for dtype in bf16 fp8-output fp8; do
+    for device in cpu cuda; do
+      "$ringbolt" evaluate --device "$device" --checkpoint "$model" --tokenizer "$data/tokenizers/tok105/tok105.model" \
+        --text "$data/text/tinystories/tinystories_val_v1.txt" --context-lengths 256,1K,4K --tokens-per-length 64K \
+        --dtype bf16 --attention-dtype "$dtype" --progress none --json "$out/fp8-$dtype-$device.json" ||
+        { [ "$dtype" = fp8 ] && [ "$device" = cuda ] && echo "(from compute capability 10.0 on)"; } || return 1
+    done
+  done
+}
 step_sanitizer() {
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed" && return 77; }
   compute-sanitizer --error-exitcode 9 "$(program backend_test)" \
@@ -97,7 +110,7 @@ step_profile() {
     --model llama2-7b,layers=4 --context-length 16K --recompute block-keep-attention --seconds 1 --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training model rowwise matmul text peer sanitizer profile)
+readonly steps=(device operations attention training model rowwise matmul text fp8 peer sanitizer profile)
 
 # --- running them -------------------------------------------------------------------------------------------------------
 entries='' status_of_all=0 child=''

@@ -158,6 +158,7 @@ WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& pro
   const auto solve = [&](const WholeProblem& p) {
     Rows rows = make_rows(backend, p, tokens);
     attention->forward(0, rows.q, rows.kv, rows.out, rows.lse);
+    if (sharing.choice.dtype != AttentionDType::model) return rows;  // forward only
     attention->backward(0, rows.q, rows.kv, rows.dout, rows.out, rows.lse, rows.dq, rows.dkv);
     return rows;
   };
@@ -205,14 +206,15 @@ std::vector<Sharing> all_sharings(int ranks, Heads heads) {
 
 Mesh& Meshes::operator()(const MeshShape& shape) {
   auto& mesh = meshes_[{shape.outer, shape.inner, shape.head}];
-  if (mesh == nullptr) mesh = std::make_unique<Mesh>(world_, shape);
+  if (mesh == nullptr) mesh = std::make_unique<Mesh>(world_, tensors_, shape);
   return *mesh;
 }
 
 Outcome expect_every_way(Communicator& world, const std::string& what, const WholeProblem& problem,
-                         double most, double least) {
-  const std::unique_ptr<Backend> backend = make_cpu_backend(1);
-  Meshes meshes(world);
+                         double most, double least, const RankDevice& device) {
+  const std::unique_ptr<Backend> backend = device.backend();
+  const std::unique_ptr<Communicator> tensors = device.tensors(world, *backend);
+  Meshes meshes(world, *tensors);
   const WholeResult expected = world.rank() == 0 ? solve_whole(problem) : WholeResult();
   Outcome outcome;
   for (const Sharing& sharing : all_sharings(world.size(), problem.heads)) {
@@ -248,7 +250,7 @@ std::vector<std::pair<std::vector<int64_t>, Mask>> odd_sequences(int ranks) {
 
 }  // namespace
 
-int64_t expect_whole_sequence_every_way(Communicator& world) {
+int64_t expect_whole_sequence_every_way(Communicator& world, const RankDevice& device) {
   int64_t cases = 0;
   for (const DType dtype : {DType::f32, DType::bf16}) {
     Outcome all;
@@ -259,7 +261,7 @@ int64_t expect_whole_sequence_every_way(Communicator& world) {
                                         heads.key, mask == Mask::full ? ", full" : "");
         const Outcome outcome =
             expect_every_way(world, what, random_problem(offsets, mask, heads, dtype, ++seed),
-                             attention_bound(dtype));
+                             attention_bound(dtype), 0, device);
         all.worst.include(outcome.worst);
         all.cases += outcome.cases;
       }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "parallel/distributed_attention.h"
+#include "tests/parallel/rank_device.h"
 #include "tests/support/reference/attention.h"
 
 namespace ringbolt::testing_support {
@@ -61,7 +62,8 @@ struct Sharing {
 
 /// Attention forward and backward of this rank's rows through make_distributed_attention; every
 /// rank returns the whole result. Padding rows of all inputs are NaN. With `second` the same object
-/// then solves that one, of the same shape, and returns its result. Collective.
+/// then solves that one, of the same shape, and returns its result. Attention in another type than the model's has no
+/// backward: gradients then are no numbers of it. Collective.
 WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& problem,
                            const Sharing& sharing, const WholeProblem* second = nullptr);
 
@@ -71,11 +73,14 @@ std::vector<Sharing> all_sharings(int ranks, Heads heads);
 /// One mesh a shape: splitting communicators for every case would take longer than the cases.
 class Meshes {
  public:
-  explicit Meshes(Communicator& world) : world_(world) {}
+  explicit Meshes(Communicator& world) : Meshes(world, world) {}
+  /// `tensors`: the ranks of world, for the backend's memory.
+  Meshes(Communicator& world, Communicator& tensors) : world_(world), tensors_(tensors) {}
   Mesh& operator()(const MeshShape& shape);
 
  private:
   Communicator& world_;
+  Communicator& tensors_;
   std::map<std::array<int, 3>, std::unique_ptr<Mesh>> meshes_;
 };
 
@@ -92,11 +97,11 @@ struct Outcome {
   int64_t cases = 0;
 };
 Outcome expect_every_way(Communicator& world, const std::string& what, const WholeProblem& problem,
-                         double most, double least = 0);
+                         double most, double least = 0, const RankDevice& device = {});
 
 /// The same for documents of prime, tiny and other odd lengths, packed or not, causal or full, as
 /// many key/value heads as query heads or fewer, f32 and bf16. Prints the worst errors; the number
 /// of cases on rank 0. Collective.
-int64_t expect_whole_sequence_every_way(Communicator& world);
+int64_t expect_whole_sequence_every_way(Communicator& world, const RankDevice& device = {});
 
 }  // namespace ringbolt::testing_support

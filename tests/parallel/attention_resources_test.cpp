@@ -77,6 +77,23 @@ TEST(AttentionBytes, AreWhatTheCommunicatorCounts) {
             work.backward();
             EXPECT_EQ(middle - start, expected.forward) << sharing.str();
             EXPECT_EQ(counted - middle, expected.backward) << sharing.str();
+            for (const AttentionDType other : {AttentionDType::bf16, AttentionDType::fp8}) {
+              Sharing in_other = sharing;
+              in_other.choice.dtype = other;
+              RankWork forward(*backend, mesh, in_other, 50, heads, dtype);
+              const AttentionBytes foreseen = attention_bytes(sharing.mesh,
+                                                              {.tokens_per_rank = forward.rows,
+                                                               .heads = heads.query,
+                                                               .kv_heads = heads.key,
+                                                               .head_dim = heads.dim,
+                                                               .dtype = dtype},
+                                                              in_other.choice);
+              const int64_t before = counted;
+              forward.forward();
+              EXPECT_EQ(counted - before, foreseen.forward)
+                  << sharing.str() << ", " << name_of(other);
+              EXPECT_THROW(forward.backward(), UsageError);
+            }
             if (world.rank() == 0) ++compared;
           }
         });

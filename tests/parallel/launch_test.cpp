@@ -18,12 +18,14 @@ std::optional<Launch> launch_of(const Environment& environment) {
   });
 }
 
-void expect_launch(const Environment& environment, int rank, int size, int local_size) {
+void expect_launch(const Environment& environment, int rank, int size, int local_size,
+                   int local_rank) {
   const std::optional<Launch> launch = launch_of(environment);
   ASSERT_TRUE(launch.has_value());
   EXPECT_EQ(launch->rank, rank);
   EXPECT_EQ(launch->size, size);
   EXPECT_EQ(launch->local_size, local_size);
+  EXPECT_EQ(launch->local_rank, local_rank);
 }
 
 TEST(Launch, IsNothingWithoutALauncher) {
@@ -38,17 +40,20 @@ TEST(Launch, IsWhatOpenMpiSays) {
   expect_launch({{"OMPI_COMM_WORLD_RANK", "3"},
                  {"OMPI_COMM_WORLD_SIZE", "8"},
                  {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+                 {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
                  {"PMIX_RANK", "3"}},
-                3, 8, 4);
+                3, 8, 4, 1);
 }
 
 TEST(Launch, IsWhatMpichAndSlurmSay) {
-  expect_launch({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALNRANKS", "2"}}, 1, 2, 2);
-  expect_launch(
-      {{"PMIX_RANK", "5"}, {"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_STEP_TASKS_PER_NODE", "4(x2)"}},
-      5, 8, 4);
+  expect_launch({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALNRANKS", "2"}}, 1, 2, 2, 1);
+  expect_launch({{"PMIX_RANK", "5"},
+                 {"SLURM_STEP_NUM_TASKS", "8"},
+                 {"SLURM_STEP_TASKS_PER_NODE", "4(x2)"},
+                 {"SLURM_LOCALID", "2"}},
+                5, 8, 4, 2);
   // srun without a plugin for MPI: each task would be a run of its own.
-  expect_launch({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}}, 1, 2, 0);
+  expect_launch({{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}}, 1, 2, 0, 1);
 }
 
 }  // namespace

@@ -41,8 +41,8 @@ TEST(MeasureRates, GivesAllRanksTheSameFigures) {
 
 TEST(MeasureRates, LeavesTheLinkOfOneRankOut) {
   const auto world = make_single_communicator();
-  EXPECT_TRUE(std::isinf(measure_link(*world).bytes_per_second));
   const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+  EXPECT_TRUE(std::isinf(measure_link(*backend, *world).bytes_per_second));
   const AttentionJob job{
       .tokens = 4096, .heads = 2, .kv_heads = 2, .head_dim = 16, .dtype = DType::bf16, .ranks = 1};
   const AttentionPlan plan = plan_attention(job, measure_rates(*backend, *world, job));

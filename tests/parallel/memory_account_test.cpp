@@ -73,7 +73,7 @@ int64_t measured(Communicator& world, const EvaluationShape& c) {
   const RotaryMethod method(c.model);
   const auto placement =
       place_for_method(*backend, method, [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-        if (c.mesh.world() == 1) return std::make_unique<WholePlacement>(*backend, seen);
+        if (c.mesh.world() == 1) return std::make_unique<WholePlacement>(*backend, seen, c.attention.dtype);
         return std::make_unique<MeshPlacement>(*backend, mesh, c.layout, c.attention, seen);
       });
   std::vector<int64_t> offsets;
@@ -233,6 +233,25 @@ TEST_F(MemoryAccounts, OfEvaluationAgree) {
   }
 }
 
+TEST_F(MemoryAccounts, OfEvaluatingWithAttentionInOtherTypesAgree) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const AttentionDType attention : {AttentionDType::f32, AttentionDType::bf16,
+                                           AttentionDType::fp8, AttentionDType::fp8_output}) {
+      EvaluationShape c{.model = model(), .dtype = dtype, .context_length = 5003, .piece_tokens = 96};
+      c.attention.dtype = attention;
+      const std::string what = concat(name_of(dtype), ", attention in ", name_of(attention));
+      expect_close(c, what);
+      c.mesh = {.inner = 3};
+      expect_close(c, what + ", ring of 3");
+      c.attention.strategy = AttentionStrategy::all_gather;
+      expect_close(c, what + ", gathered");
+      c.attention.strategy = AttentionStrategy::double_ring;
+      c.mesh = {.outer = 2, .inner = 2, .head = 2};
+      expect_close(c, what + ", double ring and heads");
+    }
+  }
+}
+
 TEST_F(MemoryAccounts, OfEvaluatingInTwoPartsAgree) {
   ModelConfig model_of_two = model();
   model_of_two.max_position_embeddings = 128;
@@ -245,6 +264,8 @@ TEST_F(MemoryAccounts, OfEvaluatingInTwoPartsAgree) {
     expect_close(c, concat(name_of(dtype), ", one rank"));
     c.mesh = {.inner = 3};
     expect_close(c, concat(name_of(dtype), ", ring of 3"));
+    c.attention.dtype = AttentionDType::fp8;
+    expect_close(c, concat(name_of(dtype), ", ring of 3 in fp8"));
   }
 }
 
@@ -277,6 +298,18 @@ TEST(MemoryAccount, OfAMillionTokensIsOneLayers) {
   EXPECT_LE(a_token, static_cast<double>(layer + rows));
   EXPECT_LT(evaluation_memory(million).total(), int64_t{80} * 1000 * 1000 * 1000)
       << evaluation_memory(million).str();
+}
+
+TEST(MemoryAccount, OfFp8OnAGpuHoldsCodesInPlaceOfSecondCopies) {
+  // 7B at a million tokens: codes of q, k and v, cuDNN's block in E4M3 and its log-sum-exps, beyond bf16's log-sum-exps.
+  const ModelConfig m = model_shape("llama2-7b");
+  EvaluationShape c{.model = m, .context_length = 1 << 20, .gpu = true};
+  const int64_t in_bf16 = evaluation_memory(c).total();
+  c.attention.dtype = AttentionDType::fp8_output;
+  const int64_t width = m.query_width();
+  const int64_t codes = (int64_t{1} << 20) * (width + 2 * m.key_value_width());
+  EXPECT_NEAR(static_cast<double>(evaluation_memory(c).total() - in_bf16),
+              static_cast<double>(codes + (int64_t{1} << 20) * width), 1e-3 * static_cast<double>(codes));
 }
 
 TEST(MemoryAccount, TakesSmallerPiecesUntilAWindowFits) {

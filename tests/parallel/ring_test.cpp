@@ -31,6 +31,10 @@ class NotingCommunicator final : public Communicator {
     notes_.push_back(tag == Tag::ring_operand ? "send block" : "send sum");
     return of_.send_receive(send, to, receive, from, tag);
   }
+  Request send_receive_on(Transfers& device, std::span<const std::byte> send, int to,
+                          std::span<std::byte> receive, int from, Tag tag) override {
+    return of_.send_receive_on(device, send, to, receive, from, tag);
+  }
   void all_reduce(std::span<float> values) override { of_.all_reduce(values); }
   void all_reduce(std::span<double> values) override { of_.all_reduce(values); }
   void all_reduce(std::span<int64_t> values) override { of_.all_reduce(values); }

@@ -121,10 +121,12 @@ Trained train_alone(const TrainingCase& c) {
   return train(c, *backend, store, placement, kPieceTokens);
 }
 
-Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked) {
-  const auto backend = make_cpu_backend(1);
-  Mesh mesh(world, ranked.mesh);
-  ShardedParameters store(*backend, world, c.config, c.dtype, ranked.state);
+Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked,
+                       const RankDevice& device) {
+  const auto backend = device.backend();
+  const auto tensors = device.tensors(world, *backend);
+  Mesh mesh(world, *tensors, ranked.mesh);
+  ShardedParameters store(*backend, *tensors, c.config, c.dtype, ranked.state);
   MeshPlacement placement(*backend, mesh, ranked.layout, ranked.choice);
   Trained result = train(c, *backend, store, placement, 7);
   for (auto& [name, values] : result.masters)

@@ -13,6 +13,7 @@
 #include "parallel/layout.h"
 #include "parallel/mesh.h"
 #include "parallel/sharded_parameters.h"
+#include "tests/parallel/rank_device.h"
 
 namespace ringbolt::testing_support {
 
@@ -50,7 +51,8 @@ struct Trained {
 /// Resident parameters, everything on one device.
 Trained train_alone(const TrainingCase& c);
 /// Collective over `world`, which must have as many ranks as the mesh. The same on all.
-Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked);
+Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked,
+                       const RankDevice& device = {});
 
 /// Expects loss, gradient norm of each step, and the evaluation within `bound` (relative), and each
 /// tensor of weights within `weight_bound` of its norm. Returns a line with the largest seen.

@@ -170,6 +170,37 @@ TEST(AttentionWork, KeepsTypesShapesAndDevicesFromCudnnThatItDoesNotTake) {
   EXPECT_EQ(engine(Direction::backward, {DType::bf16, 256, 100, true}), Engine::own);
 }
 
+TEST(AttentionWork, GivesFp8ToCudnnWhereItHasIt) {
+  const auto engine = [&](int64_t n, int64_t head_dim, int arch, bool aligned = true) {
+    const Slices square = {{0, n, 0, n, Mask::causal, 0}};
+    return only(square, Direction::forward, {DType::e4m3, head_dim, arch, aligned}).engine;
+  };
+  EXPECT_EQ(engine(1000, 128, 90), Engine::cudnn);
+  EXPECT_EQ(engine(1000, 256, 90), Engine::cudnn);
+  EXPECT_EQ(engine(1000, 128, 100), Engine::cudnn);
+  EXPECT_EQ(engine(1000, 256, 100), Engine::own);
+  EXPECT_EQ(engine(1000, 72, 90), Engine::own) << "no multiple of 16";
+  EXPECT_EQ(engine(1000, 8, 90), Engine::own);
+  EXPECT_EQ(engine(1000, 128, 80), Engine::own);
+  EXPECT_EQ(engine(1000, 128, 90, false), Engine::own);
+  EXPECT_EQ(engine(7, 128, 90), Engine::own);
+  const Slices decoding = {{0, 1, 0, 131072, Mask::full}};
+  EXPECT_EQ(only(decoding, Direction::forward, {DType::e4m3, 128, 90, true}).engine, Engine::own);
+  EXPECT_EQ(only(decoding, Direction::forward, {DType::e4m3, 128, 100, true}).engine, Engine::cudnn);
+}
+
+TEST(Fp8Attention, IsRefusedInOneLineWhereADeviceLacksIt) {
+  const std::string ampere = why_no_e4m3_attention(80, E4m3Output::rounded);
+  EXPECT_NE(ampere.find("it needs compute capability 9.0 or more, and this has 8.0"), std::string::npos) << ampere;
+  EXPECT_FALSE(why_no_e4m3_attention(80, E4m3Output::wide).empty());
+  const std::string hopper = why_no_e4m3_attention(90, E4m3Output::wide);
+  EXPECT_NE(hopper.find("Try --attention-dtype fp8-output."), std::string::npos) << hopper;
+  EXPECT_EQ(hopper.find('\n'), std::string::npos);
+  EXPECT_EQ(why_no_e4m3_attention(90, E4m3Output::rounded), "");
+  EXPECT_EQ(why_no_e4m3_attention(100, E4m3Output::wide), "");
+  EXPECT_EQ(why_no_e4m3_attention(103, E4m3Output::rounded), "");
+}
+
 TEST(AttentionWork, DecodesWithoutAMaskByFewPlans) {
   std::set<int64_t> lengths;
   for (int64_t keys = 1; keys <= 131072; keys += 7) {

@@ -1,0 +1,278 @@
+// fp8 attention of every device: codes and scales exactly, attention against the double-precision
+// reference that rounds the same operands and weights, and how far both are from attention without
+// that rounding.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "tests/support/backend_cases.h"
+#include "tests/support/compare.h"
+#include "tests/support/placed.h"
+#include "tests/support/reference/e4m3.h"
+
+namespace ringbolt {
+namespace {
+
+using namespace testing_support;
+using reference::AttentionShape;
+using reference::Values;
+using Mask = AttentionSlice::Mask;
+using Slices = std::vector<AttentionSlice>;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Heads [begin, end) of x (rows, heads, D).
+Values heads_of(const Values& x, int64_t heads, int64_t d, int64_t begin, int64_t end) {
+  Values part;
+  for (auto row = x.begin(); row != x.end(); row += heads * d)
+    part.insert(part.end(), row + begin * d, row + end * d);
+  return part;
+}
+
+class E4m3Attention : public BackendTest {
+ protected:
+  void SetUp() override {
+    BackendTest::SetUp();
+    if (IsSkipped()) return;
+    try {
+      backend().require_e4m3_attention(E4m3Output::rounded);
+    } catch (const UsageError& e) {
+      GTEST_SKIP() << e.what();
+    }
+  }
+
+  /// Codes of x (rows, heads, D) and their scales, strided rows among them.
+  struct Codes {
+    Tensor codes;
+    Tensor scales;
+    E4m3View part(int64_t g, int64_t parts) {
+      const int64_t heads = codes.shape()[1] / parts;
+      return {codes.view().slice_columns(g * heads, (g + 1) * heads),
+              scales.view().slice_rows(g, g + 1)};
+    }
+  };
+  Codes quantized(const Values& x, Shape shape, int64_t parts, int64_t padding = 0) {
+    Placed placed(backend(), dtype(), shape, x, padding);
+    Codes result{backend().allocate(DType::e4m3, shape), backend().allocate(DType::f32, {parts})};
+    backend().quantize(placed, result.codes, result.scales);
+    return result;
+  }
+
+  /// Logits of deviation about 1; values are larger than keys, and by heads different.
+  struct Problem {
+    AttentionShape shape;
+    Slices slices;
+    float scale;
+    Values q, k, v;
+  };
+  Problem problem(const AttentionShape& s, const Slices& slices, uint64_t seed = 1) const {
+    const auto values = [&](uint64_t stream, int64_t rows, int64_t heads, double most) {
+      return rounded_to(dtype(),
+                        random_values(seed * 10 + stream, rows * heads * s.head_dim, -most, most));
+    };
+    return {s,
+            slices,
+            3 / std::sqrt(static_cast<float>(s.head_dim)),
+            values(1, s.queries, s.heads, 1),
+            values(2, s.keys, s.kv_heads, 1),
+            values(3, s.keys, s.kv_heads, 5)};
+  }
+
+  struct Result {
+    Values out, lse;
+  };
+  /// k and v as parts of one buffer. Each list of `calls` goes on from the one before.
+  Result run(const Problem& p, const std::vector<Slices>& calls, E4m3Output output,
+             DType out_dtype = DType::f32) {
+    const AttentionShape& s = p.shape;
+    Values kv;
+    const int64_t width = s.kv_heads * s.head_dim;
+    for (int64_t row = 0; row < s.keys; ++row) {
+      kv.insert(kv.end(), p.k.begin() + row * width, p.k.begin() + (row + 1) * width);
+      kv.insert(kv.end(), p.v.begin() + row * width, p.v.begin() + (row + 1) * width);
+    }
+    Codes q = quantized(p.q, {s.queries, s.heads, s.head_dim}, 1, 8);
+    Codes both = quantized(kv, {s.keys, 2 * s.kv_heads, s.head_dim}, 2);
+    Placed out(backend(), out_dtype, {s.queries, s.heads, s.head_dim}, 8);
+    Placed lse(backend(), DType::f32, {s.queries, s.heads});
+    backend().begin_attention(out, lse);
+    for (const Slices& slices : calls) {
+      backend().attention_forward_e4m3(slices, q.part(0, 1), both.part(0, 2), both.part(1, 2),
+                                       p.scale, output, out, lse);
+    }
+    EXPECT_TRUE(out.padding_intact());
+    return {out.read(), lse.read()};
+  }
+
+  reference::E4m3Attention expected(const Problem& p) const {
+    const auto rounded = [](const Values& x) {
+      return reference::rounded_e4m3(x, reference::e4m3_scale(x));
+    };
+    return reference::attention_forward_e4m3(p.slices, rounded(p.q), rounded(p.k), rounded(p.v),
+                                             static_cast<double>(p.scale), p.shape);
+  }
+
+  bool on_cpu() const { return GetParam().device != "cuda"; }
+
+  /// Every output within the reference's slack and `error`; the log-sum-exps to f32.
+  void expect_close(const Result& actual, const reference::E4m3Attention& wanted,
+                    double error) const {
+    EXPECT_TRUE(close_to_largest(actual.lse, wanted.lse, 1e-6));
+    // A library's weights are rounded beside another maximum, or not at all: to 2^-4 each, which
+    // averages out.
+    if (!on_cpu()) {
+      EXPECT_TRUE(close_in_norm(actual.out, wanted.out, 0x1p-4 + error));
+      return;
+    }
+    ASSERT_EQ(actual.out.size(), wanted.out.size());
+    ASSERT_FALSE(actual.out.empty());
+    for (size_t i = 0; i < actual.out.size(); ++i) {
+      ASSERT_LE(std::abs(actual.out[i] - wanted.out[i]), wanted.slack[i] + error)
+          << "element " << i;
+    }
+    const double slack = std::accumulate(wanted.slack.begin(), wanted.slack.end(), 0.0);
+    EXPECT_LT(slack / static_cast<double>(wanted.slack.size()), 5e-3)
+        << "a slack that admits anything shows nothing";
+  }
+  /// Values are below 5: sums in f32, or one rounding to bf16.
+  static double error_of(DType out) { return out == DType::bf16 ? 5 * 0x1p-8 : 1e-5; }
+};
+
+TEST_P(E4m3Attention, CodesAndScalesAreExact) {
+  for (const auto& [heads, parts] : {std::pair{1, 1}, {6, 2}, {6, 6}, {4, 1}}) {
+    const Shape shape{67, heads, 10};
+    Values x =
+        rounded_to(dtype(), random_values(static_cast<uint64_t>(heads), shape.elements(), -3, 3));
+    for (size_t i = 0; i < x.size(); i += 7) x[i] *= 0x1p-12;  // some become subnormal, some vanish
+    for (size_t i = 0; i < x.size(); i += 11) x[i] = 0;
+    for (const int64_t padding : {0, 3, 8}) {
+      Codes codes = quantized(x, shape, parts, padding);
+      std::vector<uint8_t> bits(static_cast<size_t>(shape.elements()));
+      backend().download(codes.codes, bits.data());
+      const std::vector<float> scales = download_f32(backend(), codes.scales);
+      const int64_t each = heads / parts;
+      for (int64_t g = 0; g < parts; ++g) {
+        const Values part = heads_of(x, heads, 10, g * each, (g + 1) * each);
+        const double scale = reference::e4m3_scale(part);
+        EXPECT_EQ(static_cast<double>(scales[static_cast<size_t>(g)]), scale);
+        const Values wanted = reference::rounded_e4m3(part, scale);
+        size_t n = 0;
+        for (int64_t row = 0; row < 67; ++row) {
+          for (int64_t i = g * each * 10; i < (g + 1) * each * 10; ++i) {
+            const int code = bits[static_cast<size_t>(row * heads * 10 + i)];
+            ASSERT_EQ(reference::value_of_code(code) * scale, wanted[n++]);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(E4m3Attention, ScalesIgnoreWhatIsNotFiniteAndCodesKeepNans) {
+  Values x = random_values(1, 40, -1, 1);
+  x[3] = std::numeric_limits<double>::quiet_NaN();
+  x[4] = kInfinity;
+  x[5] = -kInfinity;
+  Codes codes = quantized(rounded_to(dtype(), x), {4, 1, 10}, 1);
+  std::vector<uint8_t> bits(40);
+  backend().download(codes.codes, bits.data());
+  EXPECT_EQ(bits[3] & 0x7f, 0x7f);
+  EXPECT_EQ(bits[4], 0x7e);
+  EXPECT_EQ(bits[5], 0xfe);
+  EXPECT_EQ(download_f32(backend(), codes.scales)[0], 0x1p-8F);
+  Codes zeros = quantized(Values(20, 0.0), {2, 1, 10}, 1);
+  EXPECT_EQ(download_f32(backend(), zeros.scales), (std::vector<float>{1}));
+}
+
+TEST_P(E4m3Attention, MatchesTheReferenceThatRoundsAlike) {
+  for (const AttentionShape& s :
+       {AttentionShape{131, 131, 2, 2, 8}, AttentionShape{67, 67, 4, 2, 16},
+        AttentionShape{201, 201, 8, 1, 48}, AttentionShape{97, 97, 4, 2, 64},
+        AttentionShape{131, 131, 4, 2, 128}, AttentionShape{77, 77, 2, 1, 256},
+        AttentionShape{53, 53, 3, 1, 10}, AttentionShape{1, 1, 2, 1, 64},
+        AttentionShape{1, 900, 4, 2, 16}}) {
+    SCOPED_TRACE(concat("T ", s.queries, ", Tk ", s.keys, ", D ", s.head_dim));
+    const Problem p = problem(s, {{0, s.queries, 0, s.keys, Mask::causal, s.keys - s.queries}});
+    const reference::E4m3Attention wanted = expected(p);
+    expect_close(run(p, {p.slices}, E4m3Output::wide), wanted, error_of(DType::f32));
+    expect_close(run(p, {p.slices}, E4m3Output::wide, DType::bf16), wanted, error_of(DType::bf16));
+    reference::E4m3Attention rounded = wanted;
+    reference::round_output(rounded, reference::e4m3_scale(p.v));
+    expect_close(run(p, {p.slices}, E4m3Output::rounded), rounded, error_of(DType::f32));
+    expect_close(run(p, {p.slices}, E4m3Output::rounded, DType::bf16), rounded,
+                 error_of(DType::bf16));
+  }
+}
+
+TEST_P(E4m3Attention, GoesOnFromEarlierKeysAsIfTheyWereOneList) {
+  const Problem p = problem({70, 200, 4, 2, 16}, {{0, 70, 0, 200, Mask::full}});
+  const std::vector<Slices> calls = {{{0, 70, 120, 200, Mask::full}},
+                                     {{0, 70, 0, 33, Mask::full}},
+                                     {{0, 70, 33, 120, Mask::full}}};
+  expect_close(run(p, calls, E4m3Output::wide), expected(p), error_of(DType::f32));
+}
+
+TEST_P(E4m3Attention, RowsWithoutKeysStayEmpty) {
+  const Problem p =
+      problem({40, 40, 2, 2, 8}, {{5, 20, 0, 17, Mask::full}, {25, 40, 3, 40, Mask::causal, -3}});
+  const reference::E4m3Attention wanted = expected(p);
+  ASSERT_EQ(wanted.lse[0], -kInfinity);
+  for (const E4m3Output output : {E4m3Output::wide, E4m3Output::rounded}) {
+    const Result actual = run(p, {p.slices}, output);
+    EXPECT_EQ(actual.lse[0], -kInfinity);
+    EXPECT_EQ(actual.out[0], 0);
+    EXPECT_TRUE(close_to_largest(actual.lse, wanted.lse, 1e-6));
+  }
+}
+
+TEST_P(E4m3Attention, IsRightWhereLogitsAreFarFromZeroAndSpread) {
+  // Logits up to some hundreds, rising with the key: the maximum moves with every block, and most
+  // weights vanish beside it.
+  for (const double factor : {8.0, 40.0}) {
+    Problem p = problem({50, 700, 2, 1, 16}, {{0, 50, 0, 700, Mask::full}});
+    for (double& x : p.q) x = rounded_to(dtype(), {x * factor})[0];
+    const reference::E4m3Attention wanted = expected(p);
+    // In f32 a logit of 200 is known to 200 * 2^-23.
+    const Result actual = run(p, {p.slices}, E4m3Output::wide);
+    EXPECT_TRUE(close_in_norm(actual.out, wanted.out, on_cpu() ? 1e-2 : 0x1p-4));
+    EXPECT_TRUE(close_to_largest(actual.lse, wanted.lse, 2e-6));
+  }
+}
+
+TEST_P(E4m3Attention, IsWithinItsBoundOfAttentionThatRoundsNothing) {
+  // Operands and weights are off by 2^-4 at most, by 0.026 of themselves on average: q and k by so
+  // much of the logits, which are about 1, v and the weights by so much of each term. Terms are
+  // independent, so their sum is off by as much of itself: sqrt(4) * 0.026 = 0.053. An output
+  // rounded besides: sqrt(5) * 0.026 = 0.06.
+  for (const int64_t d : {16, 64, 128}) {
+    const Problem p = problem({300, 300, 4, 2, d}, {{0, 300, 0, 300, Mask::causal, 0}});
+    const auto exact = reference::attention_forward(p.slices, p.q, p.k, p.v,
+                                                    static_cast<double>(p.scale), p.shape);
+    const Values wide = run(p, {p.slices}, E4m3Output::wide).out;
+    const Values rounded = run(p, {p.slices}, E4m3Output::rounded).out;
+    EXPECT_TRUE(close_in_norm(wide, exact.out, 0.06));
+    EXPECT_FALSE(close_in_norm(wide, exact.out, 0.01)) << "nothing was rounded";
+    EXPECT_TRUE(close_in_norm(rounded, exact.out, 0.07));
+    EXPECT_GT(compare(rounded, exact.out).error_norm, compare(wide, exact.out).error_norm);
+  }
+}
+
+TEST_P(E4m3Attention, GivesTheSameBitsEveryTime) {
+  const Problem p = problem({300, 300, 4, 2, 64}, {{0, 300, 0, 300, Mask::causal, 0}});
+  for (const E4m3Output output : {E4m3Output::wide, E4m3Output::rounded}) {
+    const Result once = run(p, {p.slices}, output);
+    const Result again = run(p, {p.slices}, output);
+    EXPECT_TRUE(once.out == again.out && once.lse == again.lse);
+  }
+}
+
+RINGBOLT_FOR_EACH_BACKEND(E4m3Attention);
+
+}  // namespace
+}  // namespace ringbolt
