@@ -1,7 +1,7 @@
 # ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …]
 #                   [ENVIRONMENT NAME=VALUE …])
 #
-# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu. With RANKS its
+# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, of the emulated one emulated. With RANKS its
 # main is tests/support/ranks_main.cpp
 # and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
 # out. A build without MPI has no such tests.
@@ -48,6 +48,8 @@ function(ringbolt_add_test name)
   set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@" ENVIRONMENT "@environment@")
   if("${test}" MATCHES "/cuda_")
     set_tests_properties("${test}" PROPERTIES LABELS gpu RESOURCE_LOCK gpu TIMEOUT 600)
+  elseif("${test}" MATCHES "/emulated_|emulated_cuda_test")
+    set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@;emulated" TIMEOUT 600)
   endif()
 endforeach()
 ]])

@@ -1,6 +1,6 @@
 # Option RINGBOLT_NCCL: ranks with a GPU each. On where CUDA is built and NCCL is found, unless the configuration says OFF; an
 # explicit ON without either is an error.
-if(RINGBOLT_CUDA AND NOT DEFINED RINGBOLT_NCCL)
+if(RINGBOLT_CUDA AND NOT RINGBOLT_EMULATED_CUDA AND NOT DEFINED RINGBOLT_NCCL)
   find_package(NCCL 2.18 QUIET)
 endif()
 option(RINGBOLT_NCCL "Ranks with a GPU each, by NCCL" ${NCCL_FOUND})

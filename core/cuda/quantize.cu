@@ -134,22 +134,19 @@ void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View
           const int64_t blocks = grid.blocks_y < kMostBlocks ? grid.blocks_y : kMostBlocks;
           const dim3 shape(static_cast<unsigned>(blocks), static_cast<unsigned>(parts));
           const Scratch partial(memory, parts * blocks * size_of(DType::f32));
-          largest_kernel<kWidth, A><<<shape, threads_of(grid), 0, stream>>>(
-              x.rows(), width, rows_of<A>(x), partial.as<float>());
-          quantize_kernel<kWidth, A><<<shape, threads_of(grid), 0, stream>>>(
-              x.rows(), width, rows_of<A>(x), partial.as<float>(), rows_of<e4m3>(codes),
-              scales.data<float>());
+          launch(largest_kernel<kWidth, A>, {shape, threads_of(grid), stream}, x.rows(), width,
+                 rows_of<A>(x), partial.as<float>());
+          launch(quantize_kernel<kWidth, A>, {shape, threads_of(grid), stream}, x.rows(), width,
+                 rows_of<A>(x), partial.as<float>(), rows_of<e4m3>(codes), scales.data<float>());
         });
   });
-  check_launch("quantize");
 }
 
 void fill_fp8_scales(cudaStream_t stream, const E4m3View& q, const E4m3View& k, const E4m3View& v,
                      float* scales) {
   const RowGrid grid = row_grid(1, 1);
-  fp8_scales_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-      q.scale.data<float>(), k.scale.data<float>(), v.scale.data<float>(), scales);
-  check_launch("fill_fp8_scales");
+  launch(fp8_scales_kernel, {blocks_of(grid), threads_of(grid), stream}, q.scale.data<float>(),
+         k.scale.data<float>(), v.scale.data<float>(), scales);
 }
 
 void dequantize_rows(cudaStream_t stream, const E4m3View& x, int64_t begin, int64_t count,
@@ -159,11 +156,10 @@ void dequantize_rows(cudaStream_t stream, const E4m3View& x, int64_t begin, int6
                    [&](auto width) {
                      constexpr int kWidth = decltype(width)::value;
                      const RowGrid grid = row_grid(batch * count, n / kWidth);
-                     dequantize_kernel<kWidth><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
-                         begin, count, step, batch * count, n, rows_of<e4m3>(x.codes),
-                         x.scale.data<float>(), to.data<bf16>());
+                     launch(dequantize_kernel<kWidth>, {blocks_of(grid), threads_of(grid), stream},
+                            begin, count, step, batch * count, n, rows_of<e4m3>(x.codes),
+                            x.scale.data<float>(), to.data<bf16>());
                    });
-  check_launch("dequantize_rows");
 }
 
 }  // namespace ringbolt::cuda

@@ -44,17 +44,17 @@ std::vector<BackendCase> backend_cases() {
     }
   }
   if (cuda_is_built()) {
-    for (DType dtype : {DType::f32, DType::bf16}) cases.push_back({"cuda", dtype});
+    for (DType dtype : {DType::f32, DType::bf16}) cases.push_back({RINGBOLT_CUDA_CASE, dtype});
   }
   return cases;
 }
 
 std::string why_not(const BackendCase& which) {
-  return which.device == "cuda" ? why_no_cuda() : std::string();
+  return which.device == RINGBOLT_CUDA_CASE ? why_no_cuda() : std::string();
 }
 
 std::unique_ptr<Backend> make_backend(const BackendCase& which, int threads) {
-  if (which.device == "cuda") return make_cuda_backend();
+  if (which.device == RINGBOLT_CUDA_CASE) return make_cuda_backend();
   const ScopedVariable isa("RINGBOLT_CPU_ISA", which.device.substr(std::string("cpu_").size()));
   return make_cpu_backend(threads);
 }

@@ -1,6 +1,7 @@
 // Which devices and types a test of operations runs on: every instruction set of the CPU that this
 // machine has and, in a build with CUDA, the GPU, each with f32 and bf16 activations. Where there is
-// no GPU its cases are skipped, saying why: never passed.
+// no GPU its cases are skipped, saying why: never passed. In a build with RINGBOLT_CUDA=emulated the
+// same backend runs on the emulated device, and its cases are named after that.
 #pragma once
 
 #include <memory>
@@ -15,7 +16,7 @@
 namespace ringbolt::testing_support {
 
 struct BackendCase {
-  std::string device;  ///< "cpu_avx2", "cuda"
+  std::string device;  ///< "cpu_avx2", "cuda", "emulated"
   DType dtype;         ///< A
 };
 
