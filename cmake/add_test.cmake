@@ -1,7 +1,8 @@
 # ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …]
-#                   [ENVIRONMENT NAME=VALUE …])
+#                   [ENVIRONMENT NAME=VALUE …] [SLOW_EMULATED regex])
 #
-# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, of the emulated one emulated. With RANKS its
+# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, of the emulated one emulated (and slow,
+# where SLOW_EMULATED matches their names). With RANKS its
 # main is tests/support/ranks_main.cpp
 # and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
 # out. A build without MPI has no such tests.
@@ -23,7 +24,7 @@ if(RINGBOLT_SANITIZE MATCHES "thread")
 endif()
 
 function(ringbolt_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LINKS;LABELS;RANKS;ENVIRONMENT")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT;SLOW_EMULATED" "SOURCES;LINKS;LABELS;RANKS;ENVIRONMENT")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "ringbolt_add_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -50,6 +51,9 @@ function(ringbolt_add_test name)
     set_tests_properties("${test}" PROPERTIES LABELS gpu RESOURCE_LOCK gpu TIMEOUT 600)
   elseif("${test}" MATCHES "/emulated_|emulated_cuda_test")
     set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@;emulated" TIMEOUT 600)
+    if(NOT "@arg_SLOW_EMULATED@" STREQUAL "" AND "${test}" MATCHES "@arg_SLOW_EMULATED@")
+      set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@;emulated;slow")
+    endif()
   endif()
 endforeach()
 ]])

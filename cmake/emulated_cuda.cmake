@@ -28,7 +28,7 @@ function(ringbolt_add_emulated_kernels library)
   add_library(${objects} OBJECT ${ARGN})
   set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
   # Stacks of fibres are small, and change: no copies of frames elsewhere.
-  target_compile_options(${objects} PRIVATE -x c++ -Wall -Wextra -Wshadow -Wno-unknown-pragmas -ffp-contract=fast -fno-math-errno
+  target_compile_options(${objects} PRIVATE -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized -ffp-contract=fast -fno-math-errno
     $<$<BOOL:${RINGBOLT_WERROR}>:-Werror>)
   if(RINGBOLT_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${objects} PRIVATE --param asan-use-after-return=0)

@@ -230,8 +230,9 @@ __global__ void __launch_bounds__(kBlock) dq_kernel(BackwardProblem<A> b) {
   }
 }
 
-/// dk and dv of one key: over the query heads of its group and the rows that see it. Grid: (blocks
-/// of kRows keys, K, batch).
+/// dk and dv of one key: over the query heads of its group and the rows that see it, each tile of
+/// rows added up by itself first, which keeps sums over many heads exact. Grid: (blocks of kRows
+/// keys, K, batch).
 template <int kPerLane, class A>
 __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
   float* shared = dynamic_shared<float>();
@@ -272,6 +273,8 @@ __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
       __syncthreads();
       const float ds =
           seen ? weight * (dot(row_v, tile + lane * (n + 1), n) - delta) * p.scale : 0.0F;
+      float tile_dk[kPerLane] = {};
+      float tile_dv[kPerLane] = {};
       for (int c = 0; c < kTile && i0 + c < p.piece.queries; ++c) {
         const float w = __shfl_sync(0xffffffffU, weight, c);
         const float s = __shfl_sync(0xffffffffU, ds, c);
@@ -279,9 +282,13 @@ __global__ void __launch_bounds__(kBlock) dkv_kernel(BackwardProblem<A> b) {
         for (int l = 0; l < kPerLane; ++l) {
           const int i = lane + 32 * l;
           if (i >= n) continue;
-          dv[l] += w * tile[c * (n + 1) + i];
-          dk[l] += s * to_float(q[i]);
+          tile_dv[l] += w * tile[c * (n + 1) + i];
+          tile_dk[l] += s * to_float(q[i]);
         }
+      }
+      for (int l = 0; l < kPerLane; ++l) {
+        dk[l] += tile_dk[l];
+        dv[l] += tile_dv[l];
       }
     }
   }

@@ -21,7 +21,7 @@ struct Worker;
 enum class State { unstarted, ready, at_block_barrier, at_warp_barrier, ended };
 
 struct Thread {
-  ThreadFacts facts;
+  uint3 index{};
   State state = State::unstarted;
   unsigned number = 0;
   unsigned mask = 0;  ///< at a warp barrier: of those it waits for
@@ -80,9 +80,8 @@ class Runner {
 thread_local Runner runner;
 
 void Runner::fail(const char* what) const {
-  const BlockFacts& block = *threads_.front().facts.block;
-  std::fprintf(stderr, "emulated CUDA: %s. Block (%u, %u, %u) of %zu threads:\n", what,
-               block.index.x, block.index.y, block.index.z, threads_.size());
+  std::fprintf(stderr, "emulated CUDA: %s. Block (%u, %u, %u) of %zu threads:\n", what, blockIdx.x,
+               blockIdx.y, blockIdx.z, threads_.size());
   int lines = 0;
   for (const Thread& t : threads_) {
     if (++lines > 40) break;
@@ -121,18 +120,21 @@ void Runner::run(const BlockFacts& block, const Body& body, uint64_t seed) {
   for (unsigned z = 0; z < size.z; ++z) {
     for (unsigned y = 0; y < size.y; ++y) {
       for (unsigned x = 0; x < size.x; ++x, ++number) {
-        threads_[number].facts = {{x, y, z}, &block};
+        threads_[number].index = {x, y, z};
         threads_[number].number = number;
       }
     }
   }
+  blockIdx = block.index;
+  blockDim = block.threads;
+  gridDim = block.grid;
+  dynamic_shared_memory = block.dynamic_shared;
   body_ = &body;
   ended_ = at_barrier_ = 0;
   order_threads(seed);
   ready_.clear();
   for (unsigned i : order_) ready_.push_back(&threads_[i]);
   suspend();
-  running = nullptr;
   current_ = nullptr;
 }
 
@@ -163,7 +165,7 @@ void Runner::suspend() {
   }
   if (self == nullptr) return;
   current_ = self;
-  running = &self->facts;
+  threadIdx = self->index;
 }
 
 void Runner::work(void* argument) {
@@ -174,7 +176,7 @@ void Runner::work(void* argument) {
     thread.worker = &self;
     thread.state = State::ready;
     r.current_ = &thread;
-    running = &thread.facts;
+    threadIdx = thread.index;
     (*r.body_)();
     thread.state = State::ended;
     ++r.ended_;

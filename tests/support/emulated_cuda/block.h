@@ -13,6 +13,12 @@
 
 #include <vector_types.h>
 
+// CUDA's names, for the thread that is at work on this thread of the CPU.
+inline constinit thread_local uint3 threadIdx{};
+inline constinit thread_local uint3 blockIdx{};
+inline constinit thread_local dim3 blockDim{};
+inline constinit thread_local dim3 gridDim{};
+
 namespace ringbolt::emulated_cuda {
 
 struct BlockFacts {
@@ -22,13 +28,8 @@ struct BlockFacts {
   void* dynamic_shared;
 };
 
-struct ThreadFacts {
-  uint3 index;
-  const BlockFacts* block;
-};
-
-/// Of the CUDA thread at work on this thread of the CPU.
-inline constinit thread_local const ThreadFacts* running = nullptr;
+/// Of the block at work on this thread of the CPU.
+inline constinit thread_local void* dynamic_shared_memory = nullptr;
 
 /// A kernel with its arguments.
 struct Body {

@@ -79,7 +79,7 @@ TEST(EmulatedBlock, ShufflesGiveTheValuesOfTheirLanes) {
     EXPECT_EQ(one[t], (t / 8 * 8 + 3) * 1.5);
     EXPECT_EQ(up[t], (t % 32 < 2 ? t : t - 2) * 1.5);
     EXPECT_EQ(down[t], (t % 16 > 13 ? t : t + 2) * 1.5);
-    if (t < 32) EXPECT_EQ(votes[t], votes_of_first);
+    EXPECT_EQ(t < 32 ? votes[t] : votes_of_first, votes_of_first);
   }
 }
 
@@ -94,15 +94,14 @@ TEST(EmulatedBlockDeathTest, ABarrierThatSomeThreadsDoNotReachEndsTheProcess) {
 }
 
 TEST(EmulatedBlockDeathTest, BarriersAtDifferentPlacesEndTheProcess) {
-  EXPECT_DEATH(run(dim3(64),
-                   [] {
-                     if (threadIdx.x < 32) {
-                       __syncthreads();
-                     } else {
-                       __syncthreads();
-                     }
-                   }),
-               "at different places");
+  const auto kernel = [] {
+    if (threadIdx.x < 32) {
+      __syncthreads();
+    } else {
+      __syncthreads();
+    }
+  };
+  EXPECT_DEATH(run(dim3(64), kernel), "at different places");
 }
 
 TEST(EmulatedBlockDeathTest, AShuffleWithALaneMissingEndsTheProcess) {

@@ -48,7 +48,9 @@ float read_across(Streams& s, bool ordered) {
   const auto on_first = one_thread(s.first), on_second = one_thread(s.second);
   EXPECT_EQ(cudaLaunchKernelEx(&on_first, set_kernel, memory, 7.0F), cudaSuccess);
   EXPECT_EQ(cudaEventRecord(s.event, s.first), cudaSuccess);
-  if (ordered) EXPECT_EQ(cudaStreamWaitEvent(s.second, s.event, 0), cudaSuccess);
+  if (ordered) {
+    EXPECT_EQ(cudaStreamWaitEvent(s.second, s.event, 0), cudaSuccess);
+  }
   EXPECT_EQ(cudaLaunchKernelEx(&on_second, copy_kernel, memory, memory + 1), cudaSuccess);
   float read = 0;
   EXPECT_EQ(cudaMemcpyAsync(&read, memory + 1, 4, cudaMemcpyDeviceToHost, s.second), cudaSuccess);

@@ -3,6 +3,7 @@
 #include "tests/support/emulated_cuda/runtime.h"
 
 #include <cstring>
+#include <utility>
 
 #include "tests/support/emulated_cuda/device.h"
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <source_location>
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -28,11 +29,6 @@
 // A block has one thread of the CPU to itself.
 #define __shared__ static thread_local
 #define __launch_bounds__(...)
-
-#define threadIdx (::ringbolt::emulated_cuda::running->index)
-#define blockIdx (::ringbolt::emulated_cuda::running->block->index)
-#define blockDim (::ringbolt::emulated_cuda::running->block->threads)
-#define gridDim (::ringbolt::emulated_cuda::running->block->grid)
 
 inline void __syncthreads(std::source_location where = std::source_location::current()) {
   ::ringbolt::emulated_cuda::block_barrier(where);

@@ -7,7 +7,7 @@ namespace ringbolt::cuda {
 
 template <class T>
 T* dynamic_shared() {
-  return static_cast<T*>(::ringbolt::emulated_cuda::running->block->dynamic_shared);
+  return static_cast<T*>(::ringbolt::emulated_cuda::dynamic_shared_memory);
 }
 
 }  // namespace ringbolt::cuda
