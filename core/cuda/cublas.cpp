@@ -134,8 +134,7 @@ void Matmul::operator()(ConstView a, Transpose transpose_a, ConstView b, Transpo
   if (c.empty()) return;
   const Plan& plan = state_->plan(problem);
   if (!plan.algorithm) {
-    simple_matmul(state_->stream, a, transpose_a, b, transpose_b, c, update);
-    if (bias) add_bias(state_->stream, *bias, c);
+    simple_matmul(state_->stream, a, transpose_a, b, transpose_b, c, update, bias);
     return;
   }
   if (fused_bias) {

@@ -32,9 +32,9 @@ class Matmul {
   std::unique_ptr<State> state_;
 };
 
-/// c = [c +] op(a) op(b) in f32 by a plain kernel, for strides and alignments that the library does
-/// not take.
+/// c = [c +] op(a) op(b) [+ bias] in f32, rounded once, by a plain kernel: for strides and
+/// alignments that the library does not take.
 void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b,
-                   Transpose transpose_b, View c, Update update);
+                   Transpose transpose_b, View c, Update update, std::optional<ConstView> bias);
 
 }  // namespace ringbolt::cuda

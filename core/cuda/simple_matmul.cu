@@ -23,9 +23,10 @@ Strided<T> strided(AnyView x, Transpose transpose) {
   return {data, x.row_stride(), 1};
 }
 
-template <class A, class C>
+/// bias (N), or null.
+template <class A, class C, class Bias>
 __global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A> a,
-                            Strided<const A> b, Strided<C> c, bool accumulate) {
+                            Strided<const A> b, Strided<C> c, bool accumulate, const Bias* bias) {
   __shared__ float left[kTile][kTile + 1];
   __shared__ float right[kTile][kTile + 1];
   const int x = static_cast<int>(threadIdx.x);
@@ -45,14 +46,16 @@ __global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A
     }
     if (i >= m || j >= n) continue;
     C* to = c.data + i * c.row + j * c.column;
-    *to = from_float<C>((accumulate ? to_float(*to) : 0.0F) + sum);
+    const float added = bias == nullptr ? 0.0F : to_float(bias[j]);
+    *to = from_float<C>((accumulate ? to_float(*to) : 0.0F) + sum + added);
   }
 }
 
 }  // namespace
 
 void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b,
-                   Transpose transpose_b, View c, Update update) {
+                   Transpose transpose_b, View c, Update update,
+                   std::optional<ConstView> bias) {
   const int64_t m = c.rows();
   const int64_t n = c.row_elements();
   const int64_t inner = transpose_a == Transpose::yes ? a.rows() : a.row_elements();
@@ -61,9 +64,12 @@ void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, Cons
                     static_cast<unsigned>(blocks_y < kMostGridY ? blocks_y : kMostGridY));
   with_activation(a.dtype(), [&]<class A>(A) {
     with_activation(c.dtype(), [&]<class C>(C) {
-      launch(tile_kernel<A, C>, {blocks, dim3(kTile, kTile), stream}, m, n, inner,
-             strided<const A>(a, transpose_a), strided<const A>(b, transpose_b),
-             strided<C>(c, Transpose::no), update == Update::accumulate);
+      with_activation(bias ? bias->dtype() : DType::f32, [&]<class Bias>(Bias) {
+        launch(tile_kernel<A, C, Bias>, {blocks, dim3(kTile, kTile), stream}, m, n, inner,
+               strided<const A>(a, transpose_a), strided<const A>(b, transpose_b),
+               strided<C>(c, Transpose::no), update == Update::accumulate,
+               bias ? bias->data<Bias>() : nullptr);
+      });
     });
   });
 }

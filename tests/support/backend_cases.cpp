@@ -50,11 +50,11 @@ std::vector<BackendCase> backend_cases() {
 }
 
 std::string why_not(const BackendCase& which) {
-  return which.device == RINGBOLT_CUDA_CASE ? why_no_cuda() : std::string();
+  return which.on_cuda() ? why_no_cuda() : std::string();
 }
 
 std::unique_ptr<Backend> make_backend(const BackendCase& which, int threads) {
-  if (which.device == RINGBOLT_CUDA_CASE) return make_cuda_backend();
+  if (which.on_cuda()) return make_cuda_backend();
   const ScopedVariable isa("RINGBOLT_CPU_ISA", which.device.substr(std::string("cpu_").size()));
   return make_cpu_backend(threads);
 }

@@ -18,6 +18,9 @@ namespace ringbolt::testing_support {
 struct BackendCase {
   std::string device;  ///< "cpu_avx2", "cuda", "emulated"
   DType dtype;         ///< A
+
+  /// By the CUDA backend, on a GPU or on the emulated device.
+  bool on_cuda() const { return device == "cuda" || device == "emulated"; }
 };
 
 std::vector<BackendCase> backend_cases();
