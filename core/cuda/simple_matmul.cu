@@ -54,8 +54,7 @@ __global__ void tile_kernel(int64_t m, int64_t n, int64_t inner, Strided<const A
 }  // namespace
 
 void simple_matmul(cudaStream_t stream, ConstView a, Transpose transpose_a, ConstView b,
-                   Transpose transpose_b, View c, Update update,
-                   std::optional<ConstView> bias) {
+                   Transpose transpose_b, View c, Update update, std::optional<ConstView> bias) {
   const int64_t m = c.rows();
   const int64_t n = c.row_elements();
   const int64_t inner = transpose_a == Transpose::yes ? a.rows() : a.row_elements();
