@@ -25,8 +25,9 @@ const std::vector<Door>& doors() {
   static const std::vector<Door> all = {
       {"CUDA",
        {"cuda", "cub/", "nvtx3/", "cooperative_groups"},
-       {"core/cuda/", "parallel/nccl."}},
-      {"cuBLAS", {"cublas"}, {"core/cuda/cublas."}},
+       {"core/cuda/", "parallel/nccl.", "tests/support/emulated_cuda/"}},
+      {"CUDA", {"vector_types.h", "vector_functions.h"}, {"tests/support/emulated_cuda/"}},
+      {"cuBLAS", {"cublas"}, {"core/cuda/cublas.", "tests/support/emulated_cuda/cublaslt."}},
       {"cuDNN", {"cudnn"}, {"core/cuda/cudnn."}},
       {"oneDNN", {"dnnl", "oneapi/dnnl"}, {"core/cpu/matmul."}},
       {"BLAS", {"cblas", "mkl"}, {"core/cpu/matmul."}},
@@ -36,6 +37,7 @@ const std::vector<Door>& doors() {
       {"HDF5", {"hdf5", "H5"}, {"io/hdf5."}},
       {"SentencePiece", {"sentencepiece"}, {"io/tokenizer"}},
       {"nlohmann-json", {"nlohmann/"}, {"io/json."}},
+      {"Boost.Context", {"boost/context"}, {"tests/support/emulated_cuda/fibre."}},
       {"Boost.Program_options", {"boost/program_options"}, {"apps/options."}},
       {"GoogleTest", {"gtest/", "gmock/"}, {"tests/"}},
       {"Google Benchmark", {"benchmark/"}, {"tests/"}},
@@ -66,7 +68,7 @@ std::optional<size_t> place(std::string_view path) {
 bool is_system_header(std::string_view header) {
   static const Names kSystem = {"sys/",        "linux/",  "math.h",   "unistd.h",  "fcntl.h",
                                 "signal.h",    "poll.h",  "dirent.h", "termios.h", "cxxabi.h",
-                                "immintrin.h", "dlfcn.h", "sched.h"};
+                                "immintrin.h", "dlfcn.h", "sched.h",  "sanitizer/"};
   return header.find_first_of("./") == std::string_view::npos ||
          begins_with_one_of(header, kSystem);
 }

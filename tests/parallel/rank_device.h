@@ -10,6 +10,7 @@
 #include "core/backend/backend.h"
 #include "core/cuda/cuda_backend.h"
 #include "parallel/device_communicator.h"
+#include "tests/support/backend_cases.h"
 #include "tests/support/lazy_device.h"
 
 namespace ringbolt::testing_support {
@@ -48,7 +49,7 @@ inline void PrintTo(const DeviceKind& kind, std::ostream* out) { *out << kind.na
 inline std::vector<DeviceKind> device_kinds() {
   std::vector<DeviceKind> kinds{{"lazy", on_lazy_device, [] { return std::string(); }}};
   if (cuda_is_built())
-    kinds.push_back({"cuda", [](uint64_t) { return on_gpu(); }, [] { return why_no_cuda(); }});
+    kinds.push_back({cuda_case(), [](uint64_t) { return on_gpu(); }, [] { return why_no_cuda(); }});
   return kinds;
 }
 

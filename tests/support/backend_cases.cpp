@@ -49,6 +49,8 @@ std::vector<BackendCase> backend_cases() {
   return cases;
 }
 
+std::string cuda_case() { return RINGBOLT_CUDA_CASE; }
+
 std::string why_not(const BackendCase& which) {
   return which.on_cuda() ? why_no_cuda() : std::string();
 }

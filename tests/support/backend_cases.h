@@ -1,7 +1,7 @@
 // Which devices and types a test of operations runs on: every instruction set of the CPU that this
-// machine has and, in a build with CUDA, the GPU, each with f32 and bf16 activations. Where there is
-// no GPU its cases are skipped, saying why: never passed. In a build with RINGBOLT_CUDA=emulated the
-// same backend runs on the emulated device, and its cases are named after that.
+// machine has and, in a build with CUDA, the GPU, each with f32 and bf16 activations. Where there
+// is no GPU its cases are skipped, saying why: never passed. In a build with RINGBOLT_CUDA=emulated
+// the same backend runs on the emulated device, and its cases are named after that.
 #pragma once
 
 #include <memory>
@@ -24,6 +24,8 @@ struct BackendCase {
 };
 
 std::vector<BackendCase> backend_cases();
+/// "cuda", or "emulated" where this build's CUDA device is that.
+std::string cuda_case();
 std::unique_ptr<Backend> make_backend(const BackendCase& which, int threads = 0);
 /// "cpu_avx2_bf16", for INSTANTIATE_TEST_SUITE_P.
 std::string case_name(const testing::TestParamInfo<BackendCase>& info);
