@@ -65,9 +65,10 @@ std::vector<Workload> model_workloads(Backend& b, const RowwiseCase& s, DType dt
   const auto a = static_cast<double>(size_of(dtype));
   const double hidden = static_cast<double>(s.tokens * s.hidden);
   const double ffn = static_cast<double>(s.tokens * s.ffn);
-  const double angles = static_cast<double>(s.tokens * (s.hidden / s.heads)) * 4;  // cos and sin
-  const auto heads = [&s](Tensor& x) {
-    return x.view().reshape({s.tokens, s.heads, s.hidden / s.heads});
+  const int64_t head_dim = s.hidden / s.heads;
+  const double angles = static_cast<double>(s.tokens * head_dim) * 4;  // cos and sin
+  const auto heads = [&s, head_dim](Tensor& x) {
+    return x.view().reshape({s.tokens, s.heads, head_dim});
   };
   return {
       {"rms_norm_forward", 2 * hidden * a,

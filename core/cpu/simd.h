@@ -12,7 +12,8 @@
 #include <immintrin.h>
 #endif
 
-#define RINGBOLT_SIMD __attribute__((always_inline)) static inline
+// (No instruction set uses all of them.)
+#define RINGBOLT_SIMD __attribute__((always_inline, unused)) static inline
 
 namespace ringbolt::cpu {
 namespace {
