@@ -48,8 +48,8 @@ void declare_attention_dtype(OptionSet& options, AttentionDType& dtype) {
        {"bf16", AttentionDType::bf16},
        {"fp8", AttentionDType::fp8},
        {"fp8-output", AttentionDType::fp8_output}},
-      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with a power-of-two scale "
-      "a rank, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys "
+      "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with power-of-two scales "
+      "of each rank, keys taken from their mean, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys "
       "give, as Hopper's kernel does");
 }
 

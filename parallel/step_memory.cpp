@@ -55,7 +55,10 @@ int64_t StepMemory::traded_keys() const {
 /// bytes in that type.
 int64_t StepMemory::converted(int64_t keys, std::vector<Hold>& holds) {
   const AttentionDType dtype = c_.attention.dtype;
-  const int64_t block = key_block_bytes(dtype, c_.dtype, {keys / a_});
+  const int64_t kv_heads = std::max<int64_t>(1, m_.num_key_value_heads / c_.mesh.head);
+  const int64_t width = 2 * kv_heads * m_.head_dim;
+  const int64_t block =
+      key_block_bytes(dtype, c_.dtype, {keys / a_ / width, 2 * kv_heads, m_.head_dim});
   const bool same = !is_fp8(dtype) && block == keys;
   if (same) return keys;
   const int64_t query_elements = queries() / a_;

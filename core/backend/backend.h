@@ -157,8 +157,15 @@ class Backend {
   /// Throws: UsageError, saying why, where the device has no fp8 attention with such an output.
   virtual void require_e4m3_attention(E4m3Output output) const = 0;
   /// x (T, N, D) A as codes (T, N, D) e4m3, rows of both may be strided. The heads are G equal parts, each with its scale
-  /// in scales (G) f32: e4m3_scale() of the part's largest finite magnitude. Error: core/base/e4m3.h.
-  virtual void quantize(ConstView x, View codes, View scales) = 0;
+  /// in scales (G) f32: e4m3_scale() of the part's largest finite magnitude. `centre` (N, D) f32, where given, is taken
+  /// from every row first. Error: core/base/e4m3.h.
+  virtual void quantize(ConstView x, View codes, View scales, std::optional<ConstView> centre = std::nullopt) = 0;
+  /// means (N, D) f32 of the finite elements of each column of x (T, N, D) A, 0 where there are none; rows may be strided.
+  /// Summed in a fixed order.
+  virtual void column_means(ConstView x, View means) = 0;
+  /// lse (T, H) f32 += factor * q . centre (K, D) f32, head by head as in attention_forward: what a shift of all keys by
+  /// `centre` does to log-sum-exps, and the only thing that it does. -inf stays.
+  virtual void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse) = 0;
   /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32. Weights, at most 1
   /// beside the row's largest so far, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum;
   /// where they are not (pieces that a GPU's library does not take), the result is nearer to the exact one. `rounded` is

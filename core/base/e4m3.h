@@ -4,8 +4,8 @@
 //
 // Normal numbers are 2^-6 to 448 with a relative rounding error of at most 2^-4; below them
 // multiples of 2^-9. What is to be stored is divided by a scale first, which here is always a power
-// of two: then numbers that stay normal are rounded alike whatever the scale, so that sequences cut
-// elsewhere, with another scale for each piece, are rounded alike.
+// of two: then numbers that stay normal are rounded alike whatever the scale, and with it whatever
+// else is in the tensor.
 #pragma once
 
 #include <bit>

@@ -25,20 +25,31 @@ struct Part {
   }
 };
 
+bool is_finite(float x) { return std::fabs(x) <= std::numeric_limits<float>::max(); }
+
+/// `centre` null: 0.
 template <class A>
-float largest_of(const A* x, int64_t n, float largest) {
+float centred(const A* x, const float* centre, int64_t i) {
+  return centre == nullptr ? to_float(x[i]) : to_float(x[i]) - centre[i];
+}
+
+template <class A>
+float largest_of(const A* x, const float* centre, int64_t n, float largest) {
   for (int64_t i = 0; i < n; ++i) {
-    const float magnitude = std::fabs(to_float(x[i]));
+    const float magnitude = std::fabs(centred(x, centre, i));
     // (A NaN is not larger than anything; an infinity is no measure for the others.)
-    if (magnitude > largest && magnitude <= std::numeric_limits<float>::max()) largest = magnitude;
+    if (magnitude > largest && is_finite(magnitude)) largest = magnitude;
   }
   return largest;
 }
 
 template <class A>
-void quantize_rows(ConstView x, View codes, View scales) {
+void quantize_rows(ConstView x, const float* centre, View codes, View scales) {
   const int64_t parts = scales.dim(0);
   const Part of{x.row_elements() / parts};
+  const auto centre_of = [&](int64_t part) {
+    return centre == nullptr ? nullptr : centre + part * of.width;
+  };
   const int64_t tasks = (x.rows() + kRowGrain - 1) / kRowGrain;
   std::vector<float> largest(static_cast<size_t>(tasks * parts), 0.0F);
   parallel_for(tasks, [&](int64_t task) {
@@ -46,7 +57,8 @@ void quantize_rows(ConstView x, View codes, View scales) {
     for (int64_t row = task * kRowGrain; row < end; ++row) {
       for (int64_t part = 0; part < parts; ++part) {
         float& most = largest[static_cast<size_t>(task * parts + part)];
-        most = largest_of(reinterpret_cast<const A*>(of.bytes(x, row, part)), of.width, most);
+        most = largest_of(reinterpret_cast<const A*>(of.bytes(x, row, part)), centre_of(part),
+                          of.width, most);
       }
     }
   });
@@ -62,28 +74,89 @@ void quantize_rows(ConstView x, View codes, View scales) {
         const float inverse = 1 / scales.data<float>()[part];
         const A* from = reinterpret_cast<const A*>(of.bytes(x, row, part));
         auto* to = reinterpret_cast<e4m3*>(of.bytes(codes, row, part));
-        for (int64_t i = 0; i < of.width; ++i) to[i] = to_e4m3(to_float(from[i]) * inverse);
+        for (int64_t i = 0; i < of.width; ++i)
+          to[i] = to_e4m3(centred(from, centre_of(part), i) * inverse);
       }
     }
   });
+}
+
+template <class A>
+void means_of_columns(ConstView x, float* means) {
+  constexpr int64_t kPieces = 64;  // cut by the rows alone, added in order
+  const int64_t n = x.row_elements();
+  const int64_t grain = std::max<int64_t>(1, (x.rows() + kPieces - 1) / kPieces);
+  const int64_t pieces = (x.rows() + grain - 1) / grain;
+  std::vector<double> sums(static_cast<size_t>(pieces * n), 0.0);
+  std::vector<int64_t> counts(static_cast<size_t>(pieces * n), 0);
+  parallel_for(pieces, [&](int64_t p) {
+    for (int64_t row = p * grain; row < std::min(x.rows(), (p + 1) * grain); ++row) {
+      for (int64_t i = 0; i < n; ++i) {
+        const float value = to_float(x.row<A>(row)[i]);
+        if (!is_finite(value)) continue;
+        sums[static_cast<size_t>(p * n + i)] += static_cast<double>(value);
+        ++counts[static_cast<size_t>(p * n + i)];
+      }
+    }
+  });
+  for (int64_t i = 0; i < n; ++i) {
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t p = 0; p < pieces; ++p) {
+      sum += sums[static_cast<size_t>(p * n + i)];
+      count += counts[static_cast<size_t>(p * n + i)];
+    }
+    means[i] = count == 0 ? 0.0F : static_cast<float>(sum / static_cast<double>(count));
+  }
 }
 
 float scale_of(const E4m3View& x) { return *x.scale.data<float>(); }
 
 }  // namespace
 
-void quantize(ConstView x, View codes, View scales) {
+void quantize(ConstView x, View codes, View scales, std::optional<ConstView> centre) {
+  require_attention(!centre || (centre->elements() == x.row_elements() && centre->is_contiguous()),
+                    "a centre must have an element for each of a row");
+  const float* of_row = centre ? centre->data<float>() : nullptr;
   require_attention(codes.shape() == x.shape() && codes.dtype() == DType::e4m3,
                     "codes must be E4M3 of x's shape");
   require_attention(
       scales.shape().rank() == 1 && scales.dim(0) > 0 && x.dim(1) % scales.dim(0) == 0,
       "scales must be (G), G equal parts of the heads");
   if (x.dtype() == DType::bf16) {
-    quantize_rows<bf16>(x, codes, scales);
+    quantize_rows<bf16>(x, of_row, codes, scales);
   } else {
     RINGBOLT_CHECK(x.dtype() == DType::f32);
-    quantize_rows<float>(x, codes, scales);
+    quantize_rows<float>(x, of_row, codes, scales);
   }
+}
+
+void column_means(ConstView x, View means) {
+  if (x.dtype() == DType::bf16) {
+    means_of_columns<bf16>(x, means.data<float>());
+  } else {
+    RINGBOLT_CHECK(x.dtype() == DType::f32);
+    means_of_columns<float>(x, means.data<float>());
+  }
+}
+
+void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse) {
+  const int64_t heads = q.codes.dim(1);
+  const int64_t d = q.codes.dim(2);
+  const int64_t group = heads / centre.dim(0);
+  const float scaled = factor * scale_of(q);
+  parallel_pieces(q.codes.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t h = 0; h < heads; ++h) {
+        const e4m3* codes = q.codes.row<e4m3>(row) + h * d;
+        const float* to = centre.data<float>() + h / group * d;
+        float sum = 0;
+        for (int64_t i = 0; i < d; ++i) sum += to_float(codes[i]) * to[i];
+        float& at = lse.row<float>(row)[h];
+        if (at != -std::numeric_limits<float>::infinity()) at += scaled * sum;
+      }
+    }
+  });
 }
 
 void round_to_e4m3(View x, float scale) {

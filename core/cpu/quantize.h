@@ -1,6 +1,8 @@
 // E4M3 on the CPU: codes and scales of operands, and attention over them.
 #pragma once
 
+#include <optional>
+
 #include "core/backend/backend.h"
 #include "core/cpu/isa.h"
 
@@ -11,7 +13,11 @@ class Progress;
 struct RowwiseKernels;
 
 /// See Backend::quantize.
-void quantize(ConstView x, View codes, View scales);
+void quantize(ConstView x, View codes, View scales, std::optional<ConstView> centre);
+/// See Backend::column_means.
+void column_means(ConstView x, View means);
+/// See Backend::shift_lse.
+void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse);
 
 /// x (T, H, D) f32, contiguous, to the nearest multiples of `scale` by E4M3 values, in place.
 void round_to_e4m3(View x, float scale);

@@ -3,6 +3,8 @@
 // core/cuda/attention_plan.h. Stream: all are asynchronous on the stream that they are given.
 #pragma once
 
+#include <optional>
+
 #include "core/backend/backend.h"
 #include "core/cuda/attention_plan.h"
 #include "core/cuda/memory.h"
@@ -81,7 +83,12 @@ void add_rows(cudaStream_t stream, ConstView from, int64_t begin, int64_t count,
 // ---------------------------------------------------------------------------------------------------------------
 
 /// See Backend::quantize. Two launches: every block's largest value, then codes.
-void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales);
+void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales,
+              std::optional<ConstView> centre);
+/// See Backend::column_means.
+void column_means(cudaStream_t stream, Memory& memory, ConstView x, View means);
+/// See Backend::shift_lse.
+void shift_lse(cudaStream_t stream, const E4m3View& q, ConstView centre, float factor, View lse);
 /// scales (kFp8Scales, kFp8ScaleStep) f32: what core/cuda/cudnn.h wants of these operands.
 void fill_fp8_scales(cudaStream_t stream, const E4m3View& q, const E4m3View& k, const E4m3View& v,
                      float* scales);

@@ -187,8 +187,14 @@ class CudaBackend final : public Backend {
     const std::string why = cuda::why_no_e4m3_attention(facts_.arch, output);
     if (!why.empty()) throw UsageError(why);
   }
-  void quantize(ConstView x, View codes, View scales) override {
-    cuda::quantize(stream(), memory_, x, codes, scales);
+  void quantize(ConstView x, View codes, View scales, std::optional<ConstView> centre) override {
+    cuda::quantize(stream(), memory_, x, codes, scales, centre);
+  }
+  void column_means(ConstView x, View means) override {
+    cuda::column_means(stream(), memory_, x, means);
+  }
+  void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse) override {
+    cuda::shift_lse(stream(), q, centre, factor, lse);
   }
   void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
                               const E4m3View& v, float scale, E4m3Output output, View out,

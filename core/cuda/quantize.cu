@@ -39,17 +39,25 @@ __device__ inline void for_part(int64_t rows, int64_t width, const Body& body) {
   }
 }
 
+/// Element j of a vector at `i` of a row, less the centre's, where there is one.
+template <class A, int kWidth>
+__device__ inline float centred(const Vector<A, kWidth>& x, const float* centre, int64_t i, int j) {
+  return centre == nullptr ? to_float(x.at[j]) : to_float(x.at[j]) - centre[i + j];
+}
+
+__device__ inline bool is_finite(float x) { return fabsf(x) <= std::numeric_limits<float>::max(); }
+
 /// partial (G, blocks): the largest finite magnitudes.
 template <int kWidth, class A>
-__global__ void largest_kernel(int64_t rows, int64_t width, Rows<const A> x, float* partial) {
+__global__ void largest_kernel(int64_t rows, int64_t width, Rows<const A> x, const float* centre,
+                               float* partial) {
   __shared__ float shared[kThreads / 32];
   float largest = 0;
   for_part<kWidth>(rows, width, [&](int64_t row, int64_t i) {
     const auto values = load<kWidth>(x[row] + i);
     for (int j = 0; j < kWidth; ++j) {
-      const float magnitude = fabsf(to_float(values.at[j]));
-      if (magnitude > largest && magnitude <= std::numeric_limits<float>::max())
-        largest = magnitude;
+      const float magnitude = fabsf(centred(values, centre, i, j));
+      if (magnitude > largest && is_finite(magnitude)) largest = magnitude;
     }
   });
   largest = block_largest(largest, shared);
@@ -71,8 +79,8 @@ __device__ inline void to_codes(float first, float second, e4m3* codes) {
 
 /// Every block finds its part's scale again among the partial maxima; the first writes it.
 template <int kWidth, class A>
-__global__ void quantize_kernel(int64_t rows, int64_t width, Rows<const A> x, const float* partial,
-                                Rows<e4m3> codes, float* scales) {
+__global__ void quantize_kernel(int64_t rows, int64_t width, Rows<const A> x, const float* centre,
+                                const float* partial, Rows<e4m3> codes, float* scales) {
   __shared__ float shared[kThreads / 32];
   float largest = 0;
   const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
@@ -83,7 +91,7 @@ __global__ void quantize_kernel(int64_t rows, int64_t width, Rows<const A> x, co
   const float inverse = 1 / scale;
   for_part<kWidth>(rows, width, [&](int64_t row, int64_t i) {
     const auto values = load<kWidth>(x[row] + i);
-    const auto scaled = [&](int j) { return to_float(values.at[j]) * inverse; };
+    const auto scaled = [&](int j) { return centred(values, centre, i, j) * inverse; };
     Vector<e4m3, kWidth> result;
     if constexpr (kWidth == 1) {
       result.at[0] = to_e4m3(scaled(0));
@@ -120,10 +128,63 @@ __global__ void dequantize_kernel(int64_t begin, int64_t count, int64_t step, in
   });
 }
 
+/// Pieces of rows, cut by their number alone: sums and counts (pieces, n) of finite elements.
+template <class A>
+__global__ void partial_means_kernel(int64_t rows, int64_t rows_of_piece, int64_t n,
+                                     Rows<const A> x, float* sums, float* counts) {
+  const int64_t pieces = ceil_divide(rows, rows_of_piece);
+  for_vectors<1>(pieces, n, [&](int64_t piece, int64_t i) {
+    const int64_t end = piece + 1 == pieces ? rows : (piece + 1) * rows_of_piece;
+    float sum = 0;
+    float count = 0;
+    for (int64_t row = piece * rows_of_piece; row < end; ++row) {
+      const float value = to_float(x[row][i]);
+      if (!is_finite(value)) continue;
+      sum += value;
+      ++count;
+    }
+    sums[piece * n + i] = sum;
+    counts[piece * n + i] = count;
+  });
+}
+
+__global__ void means_kernel(int64_t pieces, int64_t n, const float* sums, const float* counts,
+                             float* means) {
+  for_vectors<1>(1, n, [&](int64_t, int64_t i) {
+    float sum = 0;
+    float count = 0;
+    for (int64_t p = 0; p < pieces; ++p) {
+      sum += sums[p * n + i];
+      count += counts[p * n + i];
+    }
+    means[i] = count == 0 ? 0.0F : sum / count;
+  });
+}
+
+/// A warp a head of a row.
+__global__ void shift_lse_kernel(int64_t rows, int64_t heads, int64_t group, int64_t d,
+                                 Rows<const e4m3> codes, const float* scale, const float* centre,
+                                 float factor, Rows<float> lse) {
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
+  if (item >= rows * heads) return;
+  const int64_t row = item / heads;
+  const int64_t h = item - row * heads;
+  const e4m3* q = codes[row] + h * d;
+  const float* to = centre + h / group * d;
+  float sum = 0;
+  for (int64_t i = threadIdx.x % 32; i < d; i += 32) sum += to_float(q[i]) * to[i];
+  sum = lanes_sum(sum);
+  float* at = lse[row] + h;
+  if (threadIdx.x % 32 == 0 && *at != -std::numeric_limits<float>::infinity())
+    *at += factor * *scale * sum;
+}
+
 }  // namespace
 
-void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales) {
+void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales,
+              std::optional<ConstView> centre) {
   if (x.empty()) return;
+  const float* taken = centre ? centre->data<float>() : nullptr;
   const int64_t parts = scales.dim(0);
   const int64_t width = x.row_elements() / parts;
   with_activation(x.dtype(), [&]<class A>(A) {
@@ -135,13 +196,42 @@ void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View
           const dim3 shape(static_cast<unsigned>(blocks), static_cast<unsigned>(parts));
           const Scratch partial(memory, parts * blocks * size_of(DType::f32));
           largest_kernel<kWidth, A><<<shape, threads_of(grid), 0, stream>>>(
-              x.rows(), width, rows_of<A>(x), partial.as<float>());
+              x.rows(), width, rows_of<A>(x), taken, partial.as<float>());
           quantize_kernel<kWidth, A><<<shape, threads_of(grid), 0, stream>>>(
-              x.rows(), width, rows_of<A>(x), partial.as<float>(), rows_of<e4m3>(codes),
+              x.rows(), width, rows_of<A>(x), taken, partial.as<float>(), rows_of<e4m3>(codes),
               scales.data<float>());
         });
   });
   check_launch("quantize");
+}
+
+void column_means(cudaStream_t stream, Memory& memory, ConstView x, View means) {
+  constexpr int64_t kMostPieces = 512;
+  const int64_t n = x.row_elements();
+  const RowPieces cut = row_pieces(x.rows(), kMostPieces);
+  const Scratch partial(memory, 2 * cut.pieces * n * size_of(DType::f32));
+  float* const counts = partial.as<float>() + cut.pieces * n;
+  if (cut.pieces > 0) {
+    const RowGrid grid = row_grid(cut.pieces, n);
+    with_activation(x.dtype(), [&]<class A>(A) {
+      partial_means_kernel<A><<<blocks_of(grid), threads_of(grid), 0, stream>>>(
+          x.rows(), cut.rows_of_piece, n, rows_of<A>(x), partial.as<float>(), counts);
+    });
+  }
+  const RowGrid grid = row_grid(1, n);
+  means_kernel<<<blocks_of(grid), threads_of(grid), 0, stream>>>(cut.pieces, n, partial.as<float>(),
+                                                                 counts, means.data<float>());
+  check_launch("column_means");
+}
+
+void shift_lse(cudaStream_t stream, const E4m3View& q, ConstView centre, float factor, View lse) {
+  if (lse.empty()) return;
+  const int64_t heads = lse.dim(1);
+  const auto blocks = static_cast<unsigned>(ceil_divide(lse.rows() * heads, kThreads / 32));
+  shift_lse_kernel<<<blocks, kThreads, 0, stream>>>(
+      lse.rows(), heads, heads / centre.dim(0), q.codes.dim(2), rows_of<e4m3>(q.codes),
+      q.scale.data<float>(), centre.data<float>(), factor, rows_of<float>(lse));
+  check_launch("shift_lse");
 }
 
 void fill_fp8_scales(cudaStream_t stream, const E4m3View& q, const E4m3View& k, const E4m3View& v,

@@ -64,7 +64,7 @@ void require_backward(AttentionDType dtype) {
 }
 
 int64_t key_block_bytes(AttentionDType dtype, DType a, const Shape& kv) {
-  if (is_fp8(dtype)) return code_bytes(kv) + kAlignment;
+  if (is_fp8(dtype)) return code_bytes(kv) + kAlignment + kv[1] / 2 * kv[2] * size_of(DType::f32);
   return kv.elements() * size_of(dtype_in(dtype, a));
 }
 
@@ -73,7 +73,9 @@ AttentionOperands::AttentionOperands(Backend& backend, AttentionDType dtype, Con
       dtype_(dtype),
       kv_(kv.shape()),
       block_dtype_(dtype_in(dtype, kv.dtype())),
-      block_shape_(is_fp8(dtype) ? Shape{key_block_bytes(dtype, kv.dtype(), kv_)} : kv_) {}
+      block_shape_(is_fp8(dtype) ? Shape{key_block_bytes(dtype, kv.dtype(), kv_)} : kv_),
+      scales_at_(code_bytes(kv_)),
+      centre_at_(scales_at_ + kAlignment) {}
 
 AttentionOperands::Queries AttentionOperands::queries(ConstView q) {
   Queries result;
@@ -91,21 +93,25 @@ AttentionOperands::Queries AttentionOperands::queries(ConstView q) {
   return result;
 }
 
-View AttentionOperands::scales_of(View block) const {
-  return {block.bytes() + code_bytes(kv_), DType::f32, {2}};
-}
-
 ConstView AttentionOperands::block(ConstView kv, Tensor& storage) {
   if (block_dtype_ == kv.dtype()) return kv;
   storage = backend_.allocate(block_dtype_, block_shape_);
-  if (is_fp8(dtype_)) {
-    // What fills up the codes travels, too.
-    const int64_t behind = block_shape_.elements() - kv_.elements();
-    backend_.fill_zero({storage.view().bytes() + kv_.elements(), DType::e4m3, {behind}});
-    backend_.quantize(kv, View(storage.view().bytes(), DType::e4m3, kv_), scales_of(storage));
-  } else {
+  if (!is_fp8(dtype_)) {
     backend_.convert(kv, storage);
+    return storage.view();
   }
+  const View whole = storage.view();
+  const View codes(whole.bytes(), DType::e4m3, kv_);
+  const int64_t kv_heads = kv_[1] / 2;
+  // What fills up the codes and the scales travels, too.
+  backend_.fill_zero({whole.bytes() + kv_.elements(), DType::e4m3, {centre_at_ - kv_.elements()}});
+  const View centre = centre_of(whole);
+  const View scales = scales_of(whole);
+  backend_.column_means(kv.slice_columns(0, kv_heads), centre);
+  backend_.quantize(kv.slice_columns(0, kv_heads), codes.slice_columns(0, kv_heads),
+                    scales.slice_rows(0, 1), centre);
+  backend_.quantize(kv.slice_columns(kv_heads, 2 * kv_heads),
+                    codes.slice_columns(kv_heads, 2 * kv_heads), scales.slice_rows(1, 2));
   return storage.view();
 }
 
@@ -116,13 +122,17 @@ void AttentionOperands::attend(SliceList slices, const Queries& queries, ConstVi
     return backend_.attention_forward(slices, queries.q, block.slice_columns(0, kv_heads),
                                       block.slice_columns(kv_heads, 2 * kv_heads), scale, out, lse);
   }
+  if (slices.empty()) return;
+  // Log-sum-exps so far are brought to the block's keys, and back.
   const ConstView codes(block.bytes(), DType::e4m3, kv_);
-  const ConstView scales(block.bytes() + code_bytes(kv_), DType::f32, {2});
+  const ConstView scales = scales_of(block);
+  const E4m3View q{queries.q, queries.scale};
+  backend_.shift_lse(q, centre_of(block), -scale, lse);
   backend_.attention_forward_e4m3(
-      slices, {queries.q, queries.scale},
-      {codes.slice_columns(0, kv_heads), scales.slice_rows(0, 1)},
+      slices, q, {codes.slice_columns(0, kv_heads), scales.slice_rows(0, 1)},
       {codes.slice_columns(kv_heads, 2 * kv_heads), scales.slice_rows(1, 2)}, scale,
       output_of(dtype_), out, lse);
+  backend_.shift_lse(q, centre_of(block), scale, lse);
 }
 
 }  // namespace ringbolt

@@ -2,8 +2,9 @@
 // once, before they travel.
 //
 // fp8 is E4M3 (core/base/e4m3.h) with one scale for q, one for k and one for v of each rank, taken
-// from the largest value of the call; powers of two, so that results do not depend on how a
-// sequence was cut. It is forward only.
+// from the largest value of the call. Keys are taken from their mean first, which moves all logits
+// of a query alike (SageAttention, arXiv 2410.02367, section 4.2): what keys have in common is most
+// of them, and would be most of what is rounded away. It is forward only.
 #pragma once
 
 #include <string>
@@ -56,14 +57,24 @@ class AttentionOperands {
               View lse);
 
  private:
-  View scales_of(View block) const;
+  /// Behind the codes of a block: the scales of k and of v (2), and what was taken from keys (K,
+  /// D); f32.
+  template <class AnyView>
+  AnyView scales_of(AnyView block) const {
+    return {block.bytes() + scales_at_, DType::f32, {2}};
+  }
+  template <class AnyView>
+  AnyView centre_of(AnyView block) const {
+    return {block.bytes() + centre_at_, DType::f32, {kv_[1] / 2, kv_[2]}};
+  }
 
   Backend& backend_;
   AttentionDType dtype_;
   Shape kv_;
   DType block_dtype_;
-  Shape block_shape_;  ///< fp8: bytes, (T, 2K, D) codes filled up to a multiple of 16, then the
-                       ///< scales of k and of v
+  Shape block_shape_;  ///< fp8: bytes
+  int64_t scales_at_;  ///< (T, 2K, D) codes filled up to a multiple of 16
+  int64_t centre_at_;
 };
 
 }  // namespace ringbolt

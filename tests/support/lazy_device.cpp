@@ -259,8 +259,14 @@ class LazyBackend final : public Backend {
     });
   }
   void require_e4m3_attention(E4m3Output) const override {}
-  void quantize(ConstView x, View codes, View scales) override {
-    give([=](Backend& cpu) { cpu.quantize(x, codes, scales); });
+  void quantize(ConstView x, View codes, View scales, std::optional<ConstView> centre) override {
+    give([=](Backend& cpu) { cpu.quantize(x, codes, scales, centre); });
+  }
+  void column_means(ConstView x, View means) override {
+    give([=](Backend& cpu) { cpu.column_means(x, means); });
+  }
+  void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse) override {
+    give([=](Backend& cpu) { cpu.shift_lse(q, centre, factor, lse); });
   }
   void attention_forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
                               const E4m3View& v, float scale, E4m3Output output, View out,

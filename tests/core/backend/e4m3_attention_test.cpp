@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -188,6 +189,68 @@ TEST_P(E4m3Attention, ScalesIgnoreWhatIsNotFiniteAndCodesKeepNans) {
   EXPECT_EQ(download_f32(backend(), codes.scales)[0], 0x1p-8F);
   Codes zeros = quantized(Values(20, 0.0), {2, 1, 10}, 1);
   EXPECT_EQ(download_f32(backend(), zeros.scales), (std::vector<float>{1}));
+}
+
+TEST_P(E4m3Attention, CodesOfCentredKeysAreThoseOfTheDifferences) {
+  for (const auto& [rows, heads, d] : {std::tuple{67, 2, 16}, {5, 3, 10}, {1500, 1, 128}}) {
+    const Shape shape{rows, heads, d};
+    const int64_t n = int64_t{heads} * d;
+    Values x = random_values(3, shape.elements(), -1, 1);
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] += static_cast<double>(i % static_cast<size_t>(n) % 5);
+    x = rounded_to(dtype(), x);
+    Placed placed(backend(), dtype(), shape, x, 8);
+    Tensor means = backend().allocate(DType::f32, {heads, d});
+    backend().column_means(placed, means);
+    const Values centre = as_doubles(download_f32(backend(), means));
+    Values wanted(static_cast<size_t>(n), 0.0);
+    for (size_t i = 0; i < x.size(); ++i) wanted[i % wanted.size()] += x[i] / rows;
+    EXPECT_TRUE(close_to_largest(centre, wanted, 1e-6));
+    Tensor codes = backend().allocate(DType::e4m3, shape);
+    Tensor scales = backend().allocate(DType::f32, {1});
+    backend().quantize(placed, codes, scales, means.view());
+    Values differences;  // in f32, as they are formed
+    for (size_t i = 0; i < x.size(); ++i) {
+      differences.push_back(static_cast<double>(static_cast<float>(x[i]) -
+                                                static_cast<float>(centre[i % centre.size()])));
+    }
+    const double scale = reference::e4m3_scale(differences);
+    EXPECT_EQ(static_cast<double>(download_f32(backend(), scales)[0]), scale);
+    std::vector<uint8_t> bits(x.size());
+    backend().download(codes, bits.data());
+    const Values rounded = reference::rounded_e4m3(differences, scale);
+    for (size_t i = 0; i < x.size(); ++i)
+      ASSERT_EQ(reference::value_of_code(bits[i]) * scale, rounded[i]);
+  }
+}
+
+TEST_P(E4m3Attention, MeansAreOfWhatIsFinite) {
+  Values x{1, 2,         std::numeric_limits<double>::quiet_NaN(),
+           4, kInfinity, std::numeric_limits<double>::quiet_NaN()};
+  Placed placed(backend(), dtype(), {3, 1, 2}, x);
+  Tensor means = backend().allocate(DType::f32, {1, 2});
+  backend().column_means(placed, means);
+  EXPECT_EQ(download_f32(backend(), means), (std::vector<float>{1, 3}));
+}
+
+TEST_P(E4m3Attention, LogSumExpsShiftByTheProductWithTheCentre) {
+  const Shape shape{37, 6, 48};
+  const Values q = rounded_to(dtype(), random_values(1, shape.elements()));
+  const Values centre = rounded_to(DType::f32, random_values(2, 2 * 48, -3, 3));
+  Values before = random_values(3, 37 * 6, -5, 5);
+  before[7] = -kInfinity;
+  Codes codes = quantized(q, shape, 1);
+  Placed lse(backend(), DType::f32, {37, 6}, before, 3);
+  Placed to(backend(), DType::f32, {2, 48}, centre);
+  backend().shift_lse(codes.part(0, 1), to, -0.5F, lse);
+  const Values rounded = reference::rounded_e4m3(q, reference::e4m3_scale(q));
+  Values wanted = rounded_to(DType::f32, before);
+  for (int64_t i = 0; i < 37 * 6; ++i) {
+    wanted[static_cast<size_t>(i)] -=
+        0.5 * reference::dot(rounded.data() + i * 48, centre.data() + i % 6 / 3 * 48, 48);
+  }
+  EXPECT_TRUE(close_to_largest(lse.read(), wanted, 1e-6));
+  EXPECT_TRUE(lse.padding_intact());
 }
 
 TEST_P(E4m3Attention, MatchesTheReferenceThatRoundsAlike) {

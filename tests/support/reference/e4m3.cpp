@@ -74,7 +74,8 @@ Values rounded_e4m3(const Values& x, double scale) {
 }
 
 E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k,
-                                     const Values& v, double scale, const AttentionShape& shape) {
+                                     const Values& v, double scale, const AttentionShape& shape,
+                                     const Values* centres) {
   const int64_t d = shape.head_dim;
   E4m3Attention result{zeros(shape.queries * shape.heads * d), zeros(shape.queries * shape.heads),
                        zeros(shape.queries * shape.heads * d)};
@@ -83,19 +84,27 @@ E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Va
     for (int64_t h = 0; h < shape.heads; ++h) {
       const int64_t kv_head = h / (shape.heads / shape.kv_heads);
       const int64_t query = i * shape.heads + h;
-      Values logits;  // in units of log2
+      Values logits, shared;  // in units of log2; the part of each that is its centre's
+      const auto product = [&](const Values& x, int64_t j) {
+        return scale / std::log(2.0) *
+               dot(row(q, query, d), row(x, j * shape.kv_heads + kv_head, d), d);
+      };
       for (const int64_t j : keys) {
-        logits.push_back(scale / std::log(2.0) *
-                         dot(row(q, query, d), row(k, j * shape.kv_heads + kv_head, d), d));
+        logits.push_back(product(k, j));
+        shared.push_back(centres == nullptr ? 0.0 : product(*centres, j));
       }
       result.lse[static_cast<size_t>(query)] = -std::numeric_limits<double>::infinity();
       if (keys.empty()) continue;
-      const double base = std::ceil(*std::max_element(logits.begin(), logits.end()));
+      const double most = *std::max_element(logits.begin(), logits.end());
+      const double base = std::ceil(most);
       double total = 0;
       for (const double logit : logits) total += std::exp2(logit - base);
       result.lse[static_cast<size_t>(query)] = base * std::log(2.0) + std::log(total);
       for (size_t n = 0; n < keys.size(); ++n) {
-        const RoundedWeight weight = round_weight(std::exp2(logits[n] - base));
+        const double own_base = std::ceil(most - shared[n]) + shared[n];
+        RoundedWeight weight = round_weight(std::exp2(logits[n] - own_base));
+        weight.value *= std::exp2(own_base - base);
+        weight.slack *= std::exp2(own_base - base);
         const double* value = row(v, keys[n] * shape.kv_heads + kv_head, d);
         add_scaled(weight.value / total, value, row(result.out, query, d), d);
         for (int64_t e = 0; e < d; ++e)

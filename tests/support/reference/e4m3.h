@@ -27,9 +27,12 @@ struct E4m3Attention {
 };
 /// q (T, H, D), k and v (Tk, K, D) are rounded already. Weights 2^(logit - c), c being the row's
 /// largest logit in units of log2 rounded up to an integer, are rounded to multiples of E4M3 / 256
-/// for the product with v, not for their sum.
+/// for the product with v, not for their sum. `centres` (Tk, K, D), where given, were taken from
+/// the keys before they were rounded: the weight of a key then is rounded beside logits without the
+/// part that its centre has in all of them.
 E4m3Attention attention_forward_e4m3(SliceList slices, const Values& q, const Values& k,
-                                     const Values& v, double scale, const AttentionShape& shape);
+                                     const Values& v, double scale, const AttentionShape& shape,
+                                     const Values* centres = nullptr);
 /// Rounds `out` by v's scale, and widens `slack` where that lets another value be the nearest.
 void round_output(E4m3Attention& attention, double value_scale);
 
