@@ -40,6 +40,7 @@ struct BenchOptions {
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
+  bool one_rank = false;
   RankOptions ranks;
   LayoutKind layout = LayoutKind::zigzag;
   DeviceOptions device;
@@ -89,6 +90,9 @@ struct BenchOptions {
                                 {"striped", LayoutKind::striped},
                                 {"contiguous", LayoutKind::contiguous}},
                                "How the sequence is dealt to ranks");
+    options.flag("one-rank", one_rank,
+                 "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
+                 "gain over it (1 is all that ranks on one GPU can)");
     ranks.declare_communicator(options);
     options
         .add("watchdog-seconds", "S", ranks.watchdog_seconds,
@@ -309,7 +313,8 @@ RingReport bench_on_ranks(const BenchOptions& o) {
                         .kv_heads = o.kv_heads,
                         .dtypes = dtypes_of(o),
                         .layout = o.layout,
-                        .seconds = o.seconds};
+                        .seconds = o.seconds,
+                        .one_rank = o.one_rank};
   RingReport report;
   run_on_ranks("bench", o.ranks, [&](Communicator& world) {
     const std::unique_ptr<Backend> backend = o.device.make_backend(o.ranks.local_ranks);
@@ -322,6 +327,10 @@ RingReport bench_on_ranks(const BenchOptions& o) {
 }
 
 void refuse_idle_ranks(const BenchOptions& o) {
+  if (o.one_rank && !o.on_ranks()) {
+    throw UsageError(message("--one-rank has no use", "only --what ring has ranks to compare with",
+                             "Add --what ring, or leave it out."));
+  }
   const std::optional<Launch>& launch = find_launch();
   const bool several =
       o.ranks.local_ranks > 1 || (launch && std::max(launch->size, launch->rank) > 1);

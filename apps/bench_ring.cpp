@@ -7,6 +7,7 @@
 #include "core/base/quantity.h"
 #include "io/table.h"
 #include "parallel/bench_attention.h"
+#include "parallel/device_communicator.h"
 #include "parallel/measure_rates.h"
 
 namespace ringbolt {
@@ -31,6 +32,11 @@ struct Row {
                    fixed(predicted.backward.seconds * 1e3, 2), fixed(exposed * 1e3, 2),
                    fixed(100 * share(), 0) + "%",
                    format_bytes(measured.forward.bytes + measured.backward.bytes)});
+  }
+
+  /// How many times as fast as `seconds`.
+  double speed_up(double seconds) const {
+    return seconds / (measured.forward.seconds + measured.backward.seconds);
   }
 
   Json json(const AttentionJob& job) const {
@@ -67,6 +73,24 @@ std::string rates_line(const MachineRates& rates) {
                 fixed(100 * rates.inner.overlap, 0), "% of it beside attention\n");
 }
 
+/// The same job on rank 0 alone, while the others wait; seconds forward and backward, on rank 0.
+double seconds_of_one_rank(const AttentionJob& job, const RingBench& bench, Backend& backend,
+                           Communicator& world) {
+  double seconds = 0;
+  world.barrier();
+  if (world.rank() == 0) {
+    const auto single = make_single_communicator();
+    const auto alone = make_device_communicator(*single, backend);
+    AttentionJob whole = job;
+    whole.ranks = 1;
+    const AttentionTiming timing =
+        time_attention(backend, *alone, whole, bench.layout, {}, {}, bench.seconds);
+    seconds = timing.forward.seconds + timing.backward.seconds;
+  }
+  world.barrier();
+  return seconds;
+}
+
 void bench_job(const AttentionJob& job, const RingBench& bench, Backend& backend,
                Communicator& world, RingReport& report) {
   const MachineRates rates = measure_rates(backend, world, job);
@@ -75,6 +99,8 @@ void bench_job(const AttentionJob& job, const RingBench& bench, Backend& backend
   const AttentionPlan plan = plan_attention(job, rates);
   Table table({"strategy", "forward ms", "predicted", "backward ms", "predicted", "exposed ms",
                "hidden", "received"});
+  const double alone_seconds = bench.one_rank ? seconds_of_one_rank(job, bench, backend, world) : 0;
+  std::string gains;
   for (const AttentionCandidate& candidate : plan.candidates) {
     const AttentionTiming measured = time_attention(
         backend, world, job, bench.layout, candidate.mesh, candidate.choice, bench.seconds);
@@ -82,12 +108,23 @@ void bench_job(const AttentionJob& job, const RingBench& bench, Backend& backend
         predict_attention(job, serial, candidate.mesh, candidate.choice);
     const Row row{candidate, alone, measured};
     row.add_to(table);
-    report.rows.push_back(row.json(job));
+    Json json = row.json(job);
+    if (bench.one_rank) {
+      json.set("one_rank_seconds", alone_seconds)
+          .set("speed_up_over_one_rank", row.speed_up(alone_seconds));
+      gains += concat(gains.empty() ? "" : ", ", candidate.str(), " ",
+                      fixed(row.speed_up(alone_seconds), 3));
+    }
+    report.rows.push_back(std::move(json));
   }
   report.text +=
       concat(format_count(job.tokens), " tokens on ", job.ranks, " ranks, ", name_of(bench.layout),
              ", H ", job.heads, ", K ", job.kv_heads, ", D ", job.head_dim, ", ",
              name_of(job.dtype), "\n", rates_line(rates), plan.reason(), "\n\n", table.str(), "\n");
+  if (bench.one_rank) {
+    report.text += concat("rank 0 alone: ", fixed(alone_seconds * 1e3, 2),
+                          " ms forward and backward; times as fast: ", gains, "\n\n");
+  }
 }
 
 }  // namespace

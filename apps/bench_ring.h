@@ -17,6 +17,7 @@ struct RingBench {
   std::vector<DType> dtypes;
   LayoutKind layout;
   double seconds;  ///< for each strategy, length, head dimension and type
+  bool one_rank;   ///< the whole sequence on rank 0 alone, too
 };
 
 struct RingReport {

@@ -28,7 +28,9 @@ ncclUniqueId NcclChannel::agree_on_id(NcclRank& rank, Communicator& host) {
     ncclResult_t result;
   } offer{};
   if (host.rank() == 0) offer.result = nccl().GetUniqueId(&offer.id);
+  const Traffic before = host.context().traffic;
   host.broadcast(std::as_writable_bytes(std::span(&offer, 1)), 0);
+  host.context().traffic = before;  // setting up is not what an operation moves
   if (offer.result != ncclSuccess) {
     rank.fail(message("rank 0 of a group cannot begin to communicate by NCCL",
                       nccl().GetErrorString(offer.result),

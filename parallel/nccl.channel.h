@@ -33,6 +33,12 @@ class NcclRank {
   /// Around every call with a communicator: the watchdog aborts them from its own thread.
   std::mutex& mutex() { return mutex_; }
 
+  /// As require_whole(), and asks NCCL itself: before ranks agree on what came of their exchanges.
+  void require_no_error() {
+    require_whole();
+    const std::string error = poll();
+    if (!error.empty()) fail(error);
+  }
   void require_whole() const {
     const std::string failure = watchdog_.failure();
     if (!failure.empty()) throw CommError(failure);

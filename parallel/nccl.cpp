@@ -60,7 +60,7 @@ class NcclCommunicator final : public Communicator {
 
   /// What ranks agree on must not come from exchanges that have failed.
   Communicator& scalars() {
-    rank_->require_whole();
+    rank_->require_no_error();
     return *host_;
   }
   NcclChannel& channel(Tag tag) {

@@ -4,6 +4,7 @@
 
 namespace ringbolt {
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the parameters of nccl.cpp
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Backend&, GiveUp) {
   throw NotBuilt(
       message("cannot exchange data between GPUs by NCCL", "this build of Ringbolt has no NCCL",

@@ -41,7 +41,7 @@ StagingArea::Buffer StagingArea::take(Transfers& device) {
 }
 
 void StagingArea::drive() {
-  for (size_t i = 0; i < under_way_.size(); ++i) under_way_[i]->move_on();
+  for (StagedExchange* exchange : under_way_) exchange->move_on();
 }
 
 StagedExchange::StagedExchange(Transport& transport, StagingArea& area,

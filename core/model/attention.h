@@ -18,7 +18,8 @@ class Attention {
   /// q (T, H, D) and kv (T, 2K, D) A, rotated unless the attention is one that does it; out (T, H, D) A and lse (T, H) f32
   /// are overwritten.
   virtual void forward(int64_t layer, ConstView q, ConstView kv, View out, View lse) = 0;
-  /// Forward in another type than the model's has none. dout (T, H, D) A, with the operands and results of forward; dq (T, H, D) and dkv (T, 2K, D) A are overwritten.
+  /// dout (T, H, D) A, with the operands and results of forward; dq (T, H, D) and dkv (T, 2K, D) A are overwritten.
+  /// Throws: UsageError where forward computes in another type than the model's.
   virtual void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
                         View dkv) = 0;
 };

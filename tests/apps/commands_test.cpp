@@ -37,7 +37,7 @@ TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
                                           "4",     "--kv-heads",    "2",   "--dtype",
                                           "f32",   "--seconds",     "0.01"};
   std::vector<std::string> words = small;
-  words.insert(words.end(), {"--what", "ring", "--json", "-"});
+  words.insert(words.end(), {"--what", "ring", "--one-rank", "--json", "-"});
   const Json result = Json::parse(expect_success(words).out, "standard output");
   std::vector<std::string> names;
   for (const Json& row : result.at("results").items()) {
@@ -45,6 +45,11 @@ TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
     EXPECT_EQ(row.at("ranks").as_integer(), 4);
     EXPECT_GT(row.at("forward").at("bytes").as_integer(), 0);
     EXPECT_GT(row.at("backward").at("median_seconds").as_real(), 0);
+    EXPECT_NEAR(row.at("speed_up_over_one_rank").as_real() *
+                    (row.at("forward").at("median_seconds").as_real() +
+                     row.at("backward").at("median_seconds").as_real()),
+                row.at("one_rank_seconds").as_real(), 1e-9);
+    EXPECT_GT(row.at("one_rank_seconds").as_real(), 0);
   }
   for (const char* name : {"ring 4", "ring 4, queries in backward", "all-gather 4", "all-to-all 4",
                            "all-to-all 2, ring 2"}) {

@@ -25,7 +25,8 @@ const std::vector<Door>& doors() {
   static const std::vector<Door> all = {
       {"CUDA",
        {"cuda", "cub/", "nvtx3/", "cooperative_groups"},
-       {"core/cuda/", "parallel/nccl.", "tests/support/emulated_cuda/"}},
+       {"core/cuda/", "parallel/nccl.", "tests/parallel/fake_cuda.",
+        "tests/support/emulated_cuda/"}},
       {"CUDA", {"vector_types.h", "vector_functions.h"}, {"tests/support/emulated_cuda/"}},
       {"cuBLAS", {"cublas"}, {"core/cuda/cublas.", "tests/support/emulated_cuda/cublaslt."}},
       {"cuDNN", {"cudnn"}, {"core/cuda/cudnn."}},
@@ -33,7 +34,7 @@ const std::vector<Door>& doors() {
       {"BLAS", {"cblas", "mkl"}, {"core/cpu/matmul."}},
       {"OpenMP", {"omp.h"}, {"core/cpu/parallel_for.h"}},
       {"MPI", {"mpi.h", "mpi-ext.h"}, {"parallel/mpi.cpp"}},
-      {"NCCL", {"nccl"}, {"parallel/nccl."}},
+      {"NCCL", {"nccl"}, {"parallel/nccl.", "tests/parallel/fake_nccl."}},
       {"HDF5", {"hdf5", "H5"}, {"io/hdf5."}},
       {"SentencePiece", {"sentencepiece"}, {"io/tokenizer"}},
       {"nlohmann-json", {"nlohmann/"}, {"io/json."}},

@@ -29,7 +29,8 @@ pack=$scratch/ringbolt-gpu
 mkdir -p "$pack/bin" "$pack/lib" "$pack/gpu"
 
 # --- programs -----------------------------------------------------------------------------------------------------------
-readonly programs=(apps/ringbolt tests/core/backend_test tests/core/model_test tests/benchmarks/cuda_attention_benchmark)
+readonly programs=(apps/ringbolt tests/core/backend_test tests/core/model_test tests/parallel/device_ranks_test
+  tests/parallel/device_mpi_test tests/benchmarks/cuda_attention_benchmark)
 for program in "${programs[@]}"; do
   if [ ! -x "$build/$program" ]; then
     if [ "$program" = apps/ringbolt ]; then echo "$build/$program is not there. Build the preset cuda first." >&2 && exit 1; fi

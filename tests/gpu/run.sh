@@ -28,7 +28,7 @@ for guess in "$root" "$here/.." "$here/../../build/cuda"; do
 done
 program() {  # the path of a program in a pack or in a build tree
   local place
-  for place in "$root/bin/$1" "$root/apps/$1" "$root/tests/core/$1" "$root/tests/benchmarks/$1"; do
+  for place in "$root/bin/$1" "$root/apps/$1" "$root/tests/core/$1" "$root/tests/parallel/$1" "$root/tests/benchmarks/$1"; do
     if [ -x "$place" ]; then echo "$place" && return; fi
   done
   echo "/missing/$1"
@@ -99,6 +99,54 @@ step_sanitizer() {
   compute-sanitizer --error-exitcode 9 "$(program backend_test)" \
     --gtest_filter='*/cuda_*:-*4096*:*Deterministic*' --gtest_brief=1
 }
+step_ranks() {  # rings of 1 to 4 on the one GPU, as threads and as processes, and NCCL with one rank
+  "$(program device_ranks_test)" --gtest_filter='*cuda*:*NcclOnAGpu*' --gtest_output="json:$out/ranks.json" || return 1
+  command -v mpirun >/dev/null || { echo "mpirun is not installed: ranks as processes were not tried" && return 0; }
+  local n
+  for n in 1 2 3 4; do
+    mpirun --oversubscribe --allow-run-as-root -np "$n" "$(program device_mpi_test)" --gtest_filter='*cuda*' || return 1
+  done
+}
+step_ring() {  # a zigzag ring of 4 with 8K tokens a rank beside one call for the same work, on one GPU
+  "$ringbolt" bench --device cuda --what ring --local-ranks 4 --one-rank --attention-lengths 32K --head-dims 128 --heads 32 \
+    --kv-heads 8 --dtype bf16 --seconds 5 --progress none --json "$out/ring.json" && cat "$out/ring.json"
+}
+ten_steps() {  # of the command, with the options in `extra`; the losses go into a file
+  local name=$1 text=$out/text.h5
+  [ -f "$text" ] || { for _ in 1 2 3 4 5 6; do cat "$here/run.sh" "$here/README.md"; done >"$out/text.txt" &&
+    "$ringbolt" tokenize --tokenizer bytes --progress none --output "$text" "$out/text.txt" >/dev/null; } || return 1
+  rm -rf "$out/run-$name"
+  "$ringbolt" train --device cuda --model dim=256,layers=4,heads=8,kv-heads=4,vocab=512 --tokens "$text" --context-length 1K --steps 10 \
+    --dtype bf16 --seed 3 --progress none --output "$out/run-$name" "${extra[@]}" >/dev/null || return 1
+  grep -o '"loss":[0-9.]*' "$out/run-$name/metrics.jsonl" | cut -d: -f2 >"$out/losses-$name"
+}
+step_ranks_training() {  # ten steps on 1, 2 and 4 ranks, by copies and (one rank) by NCCL: losses within 1 %
+  local extra=() name
+  ten_steps one || return 1
+  extra=(--local-ranks 2) && ten_steps two || return 1
+  extra=(--local-ranks 4) && ten_steps four || return 1
+  extra=(--communicator nccl) && ten_steps nccl || return 1
+  for name in two four nccl; do
+    paste "$out/losses-one" "$out/losses-$name"
+    paste "$out/losses-one" "$out/losses-$name" | awk 'BEGIN {bad = 1} {d = ($1 - $2) / $1; if (d < 0) d = -d; n++; if (d > 0.01) worse++}
+      END {exit !(n == 10 && !worse)}' || { echo "$name differs from one rank" && return 1; }
+  done
+}
+step_ranks_sanitizer() {
+  command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed" && return 77; }
+  local tool
+  for tool in memcheck racecheck; do
+    compute-sanitizer --tool "$tool" --error-exitcode 9 "$(program device_ranks_test)" \
+      --gtest_filter='*AttentionMatches*cuda_on[23]:*PassesBlocks*cuda*On2' --gtest_brief=1 || return 1
+  done
+}
+step_ring_profile() {  # time by kind: attention, merges, copies, and what is none of them
+  command -v nsys >/dev/null || { echo "nsys is not installed" && return 77; }
+  nsys profile --force-overwrite true --output "$out/ring" "$ringbolt" bench --device cuda --what ring --local-ranks 4 \
+    --attention-lengths 32K --head-dims 128 --heads 32 --kv-heads 8 --dtype bf16 --seconds 1 --progress none &&
+    nsys stats --report cuda_gpu_kern_sum --format csv "$out/ring.nsys-rep" >"$out/ring-kernels.csv" &&
+    nsys stats --report cuda_gpu_mem_time_sum --format csv "$out/ring.nsys-rep" >"$out/ring-copies.csv"
+}
 step_peer() {  # the same model's step in PyTorch, with the best attention installed there
   python3 -c 'import torch' 2>/dev/null || { echo "PyTorch is not installed" && return 77; }
   python3 "$here/peer_step.py" --layers "$([ "$(large)" = llama2-7b ] && echo 32 || echo 12)" --context 16384 \
@@ -110,7 +158,8 @@ step_profile() {
     --model llama2-7b,layers=4 --context-length 16K --recompute block-keep-attention --seconds 1 --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training model rowwise matmul text fp8 peer sanitizer profile)
+readonly steps=(device operations attention training ranks ring ranks_training model rowwise matmul text fp8 peer sanitizer
+  ranks_sanitizer profile ring_profile)
 
 # --- running them -------------------------------------------------------------------------------------------------------
 entries='' status_of_all=0 child=''
@@ -129,7 +178,7 @@ trap stop TERM INT
 # Ends a step's whole process group where the time is up: TERM, then KILL.
 run_step() {
   local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) most watch
-  case $name in training | peer | sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
+  case $name in training | peer | sanitizer | ranks | ranks_sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
   if [ "$left" -gt "$most" ]; then left=$most; fi
   if [ "$left" -lt 5 ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
   set -m

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "parallel/nccl.h"
 #include "parallel/threads.h"
 #include "tests/parallel/attention_case.h"
 #include "tests/parallel/conformance.h"
@@ -150,7 +151,7 @@ TEST_P(OnDevice, TenTrainingStepsAreThoseOfOneRank) {
                      .choice = {AttentionStrategy::double_ring, RingBackward::keys}});
     cases.push_back({.mesh = {.data = 2, .inner = 2}});
   }
-  const Trained alone = train_alone(c);
+  const Trained alone = train_alone(c, kind().make(5));  // of the same arithmetic
   for (const RankedCase& ranked : cases) {
     const RankDevice device = kind().make(5);
     std::string apart;
@@ -166,6 +167,30 @@ INSTANTIATE_TEST_SUITE_P(Devices, OnDevice,
                          testing::Combine(testing::ValuesIn(device_kinds()),
                                           testing::Values(1, 2, 3, 4)),
                          rank_name);
+
+/// One rank a GPU is all that one GPU allows NCCL: the same code, with itself as its neighbour.
+class NcclOnAGpu : public testing::TestWithParam<test::Promise> {
+ protected:
+  void SetUp() override {
+    if (const std::string why = why_no_cuda(); !why.empty()) GTEST_SKIP() << why;
+    if (nccl_library().empty()) GTEST_SKIP() << "NOT TESTED: there is no NCCL here";
+  }
+};
+
+TEST_P(NcclOnAGpu, KeepsWithOneRank) {
+  const auto world = make_single_communicator();
+  const std::unique_ptr<Backend> backend = make_cuda_backend();
+  test::OverDevice over(make_nccl_communicator(*world, *backend), *backend);
+  GetParam().check(over);
+}
+
+std::vector<test::Promise> where_cuda_is_built() {
+  return cuda_is_built() ? test::promises() : std::vector<test::Promise>();
+}
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(NcclOnAGpu);
+INSTANTIATE_TEST_SUITE_P(AllPromises, NcclOnAGpu, testing::ValuesIn(where_cuda_is_built()),
+                         [](const auto& promise) { return std::string(promise.param.name); });
 
 }  // namespace
 }  // namespace ringbolt::testing_support

@@ -114,8 +114,8 @@ ModelConfig tied_model() {
   return model_shape("dim=32,layers=2,heads=4,kv-heads=4,ffn=37,vocab=53,tied,qkv-bias");
 }
 
-Trained train_alone(const TrainingCase& c) {
-  const auto backend = make_cpu_backend(1);
+Trained train_alone(const TrainingCase& c, const RankDevice& device) {
+  const auto backend = device.backend();
   ResidentParameters store(*backend, c.config, c.dtype, StorePurpose::training);
   WholePlacement placement(*backend);
   return train(c, *backend, store, placement, kPieceTokens);

@@ -49,7 +49,7 @@ struct Trained {
 };
 
 /// Resident parameters, everything on one device.
-Trained train_alone(const TrainingCase& c);
+Trained train_alone(const TrainingCase& c, const RankDevice& device = {});
 /// Collective over `world`, which must have as many ranks as the mesh. The same on all.
 Trained train_on_ranks(Communicator& world, const TrainingCase& c, const RankedCase& ranked,
                        const RankDevice& device = {});

@@ -1,123 +1,14 @@
 #include "tests/support/lazy_device.h"
 
-#include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <functional>
-#include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
-#include "core/base/error.h"
-#include "core/base/random.h"
+#include "tests/support/lazy_streams.h"
 
 namespace ringbolt::testing_support {
-namespace {
-
-struct Event {
-  bool done = false;
-};
-
-std::shared_ptr<Event> event_of(const Mark& mark) {
-  return *static_cast<std::shared_ptr<Event>*>(mark.event());
-}
-
-}  // namespace
-
-class LazyDevice {
- public:
-  struct Item {
-    std::function<void()> run;  ///< none: waits for `until`
-    std::shared_ptr<Event> until;
-    int64_t number = 0;  ///< in the order in which the host gave them
-  };
-  struct Stream {
-    std::deque<Item> items;
-  };
-
-  explicit LazyDevice(uint64_t seed) : random_(seed) {}
-
-  void add(Stream* stream) {
-    const std::lock_guard lock(mutex_);
-    streams_.push_back(stream);
-  }
-  void remove(Stream* stream) {
-    const std::lock_guard lock(mutex_);
-    std::erase(streams_, stream);
-  }
-  void give(Stream& stream, Item item) {
-    const std::lock_guard lock(mutex_);
-    item.number = given_++;
-    stream.items.push_back(std::move(item));
-    changed_.notify_all();
-  }
-  Mark record(Stream& stream) {
-    auto event = std::make_shared<Event>();
-    give(stream, {.run = [event] { event->done = true; }, .until = nullptr});
-    return Mark(std::make_shared<std::shared_ptr<Event>>(event));
-  }
-  void wait_in(Stream& stream, const Mark& mark) {
-    if (!mark.empty()) give(stream, {.run = {}, .until = event_of(mark)});
-  }
-
-  /// Runs whatever may run until the mark is done.
-  void run_until(const Mark& mark) {
-    if (mark.empty()) return;
-    const std::shared_ptr<Event> event = event_of(mark);
-    std::unique_lock lock(mutex_);
-    while (!event->done) {
-      if (step()) continue;
-      // Another thread may still give what is waited for.
-      if (changed_.wait_for(lock, std::chrono::seconds(60)) == std::cv_status::timeout)
-        throw DeviceError(
-            "the streams of the device wait for each other (a mark that never comes)");
-    }
-  }
-  bool is_done(const Mark& mark) {
-    if (mark.empty()) return true;
-    const std::lock_guard lock(mutex_);
-    for (uint64_t steps = draw() % 4; steps > 0; --steps) step();
-    return event_of(mark)->done;
-  }
-  int64_t disorder() const {
-    const std::lock_guard lock(mutex_);
-    return disorder_;
-  }
-
- private:
-  uint64_t draw() { return random_.bits(drawn_++); }
-  static bool is_held(const Item& item) { return !item.run && !item.until->done; }
-
-  /// One item of a stream that may go on; false where there is none.
-  bool step() {
-    std::vector<Stream*> ready;
-    int64_t oldest = given_;
-    for (Stream* stream : streams_) {
-      if (stream->items.empty()) continue;
-      oldest = std::min(oldest, stream->items.front().number);
-      if (!is_held(stream->items.front())) ready.push_back(stream);
-    }
-    if (ready.empty()) return false;
-    Stream& chosen = *ready[static_cast<size_t>(draw() % ready.size())];
-    const Item item = std::move(chosen.items.front());
-    chosen.items.pop_front();
-    if (item.number > oldest) ++disorder_;
-    if (item.run) item.run();
-    changed_.notify_all();
-    return true;
-  }
-
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Stream*> streams_;
-  Philox random_;
-  uint64_t drawn_ = 0;
-  int64_t given_ = 0;
-  int64_t disorder_ = 0;
-};
-
 namespace {
 
 class LazyTransfers final : public Transfers {
@@ -162,14 +53,16 @@ class LazyTransfers final : public Transfers {
 
 class LazyBackend final : public Backend {
  public:
-  explicit LazyBackend(std::shared_ptr<LazyDevice> device)
-      : device_(std::move(device)), cpu_(make_cpu_backend(1)), transfers_(*device_, compute_) {
+  LazyBackend(std::shared_ptr<LazyDevice> device, const MakeTransfers& make)
+      : device_(std::move(device)), cpu_(make_cpu_backend(1)) {
     device_->add(&compute_);
+    transfers_ = make ? make(compute_) : std::make_unique<LazyTransfers>(*device_, compute_);
   }
   LazyBackend(const LazyBackend&) = delete;
   LazyBackend& operator=(const LazyBackend&) = delete;
   ~LazyBackend() override {
     synchronize();
+    transfers_.reset();
     device_->remove(&compute_);
   }
 
@@ -178,8 +71,8 @@ class LazyBackend final : public Backend {
   Tensor allocate(DType dtype, Shape shape) override;
   MemoryUse memory() const override { return cpu_->memory(); }
   void reset_peak_memory() override { cpu_->reset_peak_memory(); }
-  void synchronize() override { device_->run_until(transfers_.computed()); }
-  Transfers* transfers() override { return &transfers_; }
+  void synchronize() override { device_->run_until(device_->record(compute_)); }
+  Transfers* transfers() override { return transfers_.get(); }
   void set_progress(std::function<void()>) override {}
   void upload(const void* host, View x) override {
     const auto* bytes = static_cast<const std::byte*>(host);
@@ -272,9 +165,7 @@ class LazyBackend final : public Backend {
                               const E4m3View& v, float scale, E4m3Output output, View out,
                               View lse) override {
     const std::vector<AttentionSlice> kept(slices.begin(), slices.end());
-    give([=](Backend& cpu) {
-      cpu.attention_forward_e4m3(kept, q, k, v, scale, output, out, lse);
-    });
+    give([=](Backend& cpu) { cpu.attention_forward_e4m3(kept, q, k, v, scale, output, out, lse); });
   }
   double sum_of_squares(ConstView x) override {
     synchronize();
@@ -295,7 +186,7 @@ class LazyBackend final : public Backend {
   std::shared_ptr<LazyDevice> device_;
   std::unique_ptr<Backend> cpu_;
   LazyDevice::Stream compute_;
-  LazyTransfers transfers_;
+  std::unique_ptr<Transfers> transfers_;
 };
 
 Tensor LazyBackend::allocate(DType dtype, Shape shape) {
@@ -319,8 +210,9 @@ std::shared_ptr<LazyDevice> make_lazy_device(uint64_t seed) {
   return std::make_shared<LazyDevice>(seed);
 }
 
-std::unique_ptr<Backend> make_lazy_backend(std::shared_ptr<LazyDevice> device) {
-  return std::make_unique<LazyBackend>(std::move(device));
+std::unique_ptr<Backend> make_lazy_backend(std::shared_ptr<LazyDevice> device,
+                                           const MakeTransfers& transfers) {
+  return std::make_unique<LazyBackend>(std::move(device), transfers);
 }
 
 int64_t disorder(const LazyDevice& device) { return device.disorder(); }
