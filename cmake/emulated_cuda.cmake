@@ -27,12 +27,9 @@ function(ringbolt_add_emulated_kernels library)
   set(objects ringbolt_${library}_kernels)
   add_library(${objects} OBJECT ${ARGN})
   set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
-  # Stacks of fibres are small, and change: no copies of frames elsewhere.
   target_compile_options(${objects} PRIVATE -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized -ffp-contract=fast -fno-math-errno
     $<$<BOOL:${RINGBOLT_WERROR}>:-Werror>)
-  if(RINGBOLT_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    target_compile_options(${objects} PRIVATE --param asan-use-after-return=0)
-  endif()
+  ringbolt_frames_on_the_stack(${objects})  # of a fibre
   if(RINGBOLT_CHECKS)
     target_compile_definitions(${objects} PRIVATE RINGBOLT_CHECKS)
   endif()

@@ -8,3 +8,10 @@ if(RINGBOLT_SANITIZE)
     -fsanitize=${RINGBOLT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(ringbolt_sanitizers INTERFACE -fsanitize=${RINGBOLT_SANITIZE})
 endif()
+
+# ringbolt_frames_on_the_stack(target): no copies of frames elsewhere, by which the address sanitizer finds uses after return.
+function(ringbolt_frames_on_the_stack target)
+  if(RINGBOLT_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE --param asan-use-after-return=0)
+  endif()
+endfunction()
