@@ -1,11 +1,10 @@
 # ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …]
 #                   [ENVIRONMENT NAME=VALUE …] [SLOW_EMULATED regex])
 #
-# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, of the emulated one emulated (and slow,
-# where SLOW_EMULATED matches their names). With RANKS its
-# main is tests/support/ranks_main.cpp
-# and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be run is a failure, not left
-# out. A build without MPI has no such tests.
+# A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, those of the
+# emulated one with emulated (and slow, where SLOW_EMULATED matches their names). With RANKS its main is
+# tests/support/ranks_main.cpp and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be
+# run is a failure, not left out. A build without MPI has no such tests.
 include(GoogleTest)
 
 # For libraries' own threads: ranks share the cores already.

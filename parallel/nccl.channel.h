@@ -11,7 +11,7 @@
 #include "parallel/communicator.h"
 #include "parallel/device_watchdog.h"
 #include "parallel/nccl.h"
-#include "parallel/nccl.library.h"
+#include "parallel/nccl.functions.h"
 
 namespace ringbolt {
 

@@ -47,8 +47,8 @@ class Transfers {
   /// From here until end_pause() the compute stream is given nothing but marks to wait for.
   virtual void begin_pause() = 0;
   virtual void end_pause() = 0;
-  /// What the compute stream stood still in pauses that are over and were not asked for before: what
-  /// no computation hid.
+  /// What the compute stream stood still in pauses that are over and were not asked for before:
+  /// what no computation hid.
   virtual double take_paused_seconds() = 0;
 
   virtual bool is_done(const Mark& mark) = 0;

@@ -278,8 +278,8 @@ void Attention::forward_e4m3_in_bf16(const AttentionPiece& piece, const E4m3Inpu
   const Scratch q(memory_, bytes_of(DType::bf16, of_queries.elements()));
   const Scratch k(memory_, bytes_of(DType::bf16, of_keys.elements()));
   const Scratch v(memory_, bytes_of(DType::bf16, of_keys.elements()));
-  const auto widen = [&](const E4m3View& x, int64_t begin, int64_t count, int64_t step, const Scratch& to,
-                         const Shape& shape) {
+  const auto widen = [&](const E4m3View& x, int64_t begin, int64_t count, int64_t step,
+                         const Scratch& to, const Shape& shape) {
     const View view(to.as<std::byte>(), DType::bf16, shape);
     dequantize_rows(stream_, x, begin, count, step, piece.batch, view);
     return ConstView(view);

@@ -159,9 +159,7 @@ __global__ void output_of_delta_kernel(RowMap map, int64_t heads, int head_dim, 
     const auto v = load<kWidth>(x + i);
     for (int j = 0; j < kWidth; ++j) largest = fmaxf(largest, fabsf(to_float(v.at[j])));
   }
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
-  }
+  largest = lanes_largest<kLanes>(largest);
   float squares = 0;
   for (int i = first; real && largest > 0 && i < head_dim; i += kLanes * kWidth) {
     const auto v = load<kWidth>(x + i);

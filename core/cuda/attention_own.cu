@@ -15,12 +15,6 @@ constexpr int kTile =
     32;  ///< columns (keys, or queries in the dk, dv kernel) of a tile: one a lane
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-__device__ inline float lanes_max(float x) {
-  for (int offset = 16; offset > 0; offset /= 2)
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, offset));
-  return x;
-}
-
 __device__ inline float dot(const float* a, const float* b, int n) {
   float sum[4] = {};
   int i = 0;
@@ -84,7 +78,7 @@ struct Running {
   /// weight is not 0.
   template <class A>
   __device__ void add(float score, Rows<const A> v, int64_t first, int64_t offset, int n) {
-    const float most = fmaxf(maximum, lanes_max(score));
+    const float most = fmaxf(maximum, lanes_largest(score));
     if (most == kMinusInfinity) return;  // alike in all lanes
     const float kept = maximum == kMinusInfinity ? 0.0F : formulas::exp_f32(maximum - most);
     const float weight = score == kMinusInfinity ? 0.0F : formulas::exp_f32(score - most);

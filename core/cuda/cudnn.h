@@ -1,10 +1,10 @@
 // Attention by cuDNN, through cudnn-frontend, which only cudnn.cpp includes.
 //
 // A graph is one of the two forms of core/cuda/attention_plan.h, forward or backward. Types are
-// bf16 throughout, or, forward, E4M3 with scales in device memory. FLOAT outputs are accepted on Hopper, but the same machine code then writes
-// bf16. Log-sum-exps are f32 (batch, H, queries), packed, natural logarithms. Operands may have
-// strided rows; what backward writes, and the output it reads, are packed. Each graph's plan is
-// compiled at its first use, for the key below, and kept.
+// bf16 throughout, or, forward, E4M3 with scales in device memory. FLOAT outputs are accepted on
+// Hopper, but the same machine code then writes bf16. Log-sum-exps are f32 (batch, H, queries),
+// packed, natural logarithms. Operands may have strided rows; what backward writes, and the output
+// it reads, are packed. Each graph's plan is compiled at its first use, for the key below, and kept.
 #pragma once
 
 #include <compare>
@@ -62,7 +62,7 @@ struct AttentionMemory {
   void* dk = nullptr;  ///< packed (batch, keys, K, D)
   void* dv = nullptr;
   const float* scales = nullptr;  ///< e4m3: see Fp8Scale
-  float* largest = nullptr;       ///< e4m3: (8), of weights and of the output, which cuDNN wants to say
+  float* largest = nullptr;  ///< e4m3: (8), of weights and of the output, which cuDNN wants to say
   const int32_t* lengths = nullptr;  ///< padded: (2 batch), of the queries, then of the keys
 };
 

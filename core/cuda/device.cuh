@@ -66,6 +66,14 @@ __device__ inline T lanes_sum(T x) {
   return x;
 }
 
+/// The largest of the kLanes threads' floats, in each of them. All 32 threads must call.
+template <int kLanes = 32>
+__device__ inline float lanes_largest(float x) {
+  for (int offset = kLanes / 2; offset > 0; offset /= 2)
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, offset));
+  return x;
+}
+
 /// The sum over a block of kThreads, in every thread; `shared` has room for a T a warp. Ends with
 /// shared free again.
 template <class T>

@@ -15,8 +15,7 @@ constexpr int64_t kMostBlocks = 1024;
 
 /// The largest over a block, in every thread.
 __device__ inline float block_largest(float x, float* shared) {
-  for (int offset = 16; offset > 0; offset /= 2)
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, offset));
+  x = lanes_largest(x);
   const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
   if (thread % 32 == 0) shared[thread / 32] = x;
   __syncthreads();

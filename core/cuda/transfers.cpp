@@ -85,9 +85,7 @@ double StreamTransfers::take_paused_seconds() {
   return milliseconds / 1e3;
 }
 
-bool StreamTransfers::is_done(const Mark& mark) {
-  return mark.empty() || is_over(event_of(mark));
-}
+bool StreamTransfers::is_done(const Mark& mark) { return mark.empty() || is_over(event_of(mark)); }
 
 void StreamTransfers::wait(const Mark& mark) {
   if (!mark.empty()) RINGBOLT_CUDA(cudaEventSynchronize(event_of(mark)));

@@ -89,9 +89,10 @@ TEST_F(AttentionDTypes, CostPublishedModelsLittle) {
 
 TEST_F(AttentionDTypes, AreRefusedWhereThereIsNoBackwardAndWhereTheyAreNone) {
   const Outcome training = run(this->training("run", 1, {"--attention-dtype", "fp8"}));
-  expect_error(training, 2,
-               "--attention-dtype is refused here (attention in another type than the model's has no "
-               "backward). Choose the model's by --dtype");
+  expect_error(
+      training, 2,
+      "--attention-dtype is refused here (attention in another type than the model's has no "
+      "backward). Choose the model's by --dtype");
   expect_error(run({"evaluate", "--checkpoint", "x", "--tokens", "y", "--attention-dtype", "e5m2"}),
                2, "--attention-dtype");
 }

@@ -50,7 +50,8 @@ class OnDeviceByMpi : public testing::TestWithParam<DeviceKind> {
   void SetUp() override {
     if (const std::string why = GetParam().why_not(); !why.empty()) GTEST_SKIP() << why;
     if (GetParam().name == "emulated")
-      GTEST_SKIP() << "Whole models take minutes on the emulated device (device_ranks_test has them).";
+      GTEST_SKIP()
+          << "Whole models take minutes on the emulated device (device_ranks_test has them).";
   }
   RankDevice device(uint64_t seed) const {
     return GetParam().make(seed * 8 + static_cast<uint64_t>(world().rank()));

@@ -1,5 +1,5 @@
-// A device whose streams do nothing until they must, and then anything that their order allows: what
-// was not ordered by marks comes out wrong, on any machine and whatever the timing.
+// A device whose streams do nothing until they must, and then anything that their order allows:
+// what was not ordered by marks comes out wrong, on any machine and whatever the timing.
 //
 // Operations are those of the CPU backend, put into a compute stream; copies go into a transfer
 // stream. A host that waits (download, synchronize, a mark) runs the streams of all the device's

@@ -1,4 +1,4 @@
-#include "parallel/nccl.library.h"
+#include "parallel/nccl.functions.h"
 
 #include <dlfcn.h>
 
