@@ -111,7 +111,7 @@ MemoryAccount training_memory(const TrainingShape& c) {
     return device_reduction_bytes(c.mesh.world(), groups[group].whole);
   };
   StepMemory step(ledger, c, t);
-  const Hold ids = ledger.hold(activations, 2 * t * kF32);
+  const Hold ids = ledger.hold(activations, 4 * t * kF32);  // ids, targets, losses, hits
   const Hold stream = ledger.hold(activations, step.hidden(t));
   const auto layers = static_cast<size_t>(c.model.num_hidden_layers);
   std::vector<StepMemory::Kept> kept;
@@ -120,7 +120,6 @@ MemoryAccount training_memory(const TrainingShape& c) {
     kept.push_back(step.forward_layer());
   }
   ledger.at("the head");
-  const Hold losses = ledger.hold(activations, 2 * t * kF32);
   std::vector<Hold> tied;
   if (c.model.tie_word_embeddings) tied.push_back(whole_gradients(0));
   {

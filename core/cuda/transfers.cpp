@@ -25,7 +25,7 @@ bool is_over(cudaEvent_t event) {
     static_cast<void>(cudaGetLastError());  // it is kept as if it were an error
     return false;
   }
-  RINGBOLT_CUDA(status);
+  check(status, "cudaEventQuery");
   return true;
 }
 

@@ -221,7 +221,7 @@ TEST_F(EmulatedCapture, OlderMemoryCannotBeReleasedInIt) {
 
 TEST_F(EmulatedCapture, AGraphFindsNoRoomWhileThePoolKeepsWhatWasReleased) {
   constexpr size_t kKept = size_t{1} << 20;
-  constexpr size_t kWanted = Device::total_bytes() - kKept / 2;
+  const size_t kWanted = Device::get().total_bytes() - kKept / 2;
   void* block = nullptr;
   ASSERT_EQ(cudaMallocAsync(&block, kKept, first_), cudaSuccess);
   ASSERT_EQ(cudaFreeAsync(block, first_), cudaSuccess);

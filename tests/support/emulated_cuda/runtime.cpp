@@ -155,7 +155,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::memcpy(properties->name, kName, sizeof(kName));
   properties->major = 9;
   properties->multiProcessorCount = kMultiprocessors;
-  properties->totalGlobalMem = Device::total_bytes();
+  properties->totalGlobalMem = Device::get().total_bytes();
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int device) {
@@ -168,7 +168,7 @@ cudaError_t cudaDeviceSynchronize() {
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *free = Device::get().free_bytes();
-  *total = Device::total_bytes();
+  *total = Device::get().total_bytes();
   return cudaSuccess;
 }
 
