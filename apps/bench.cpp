@@ -40,6 +40,7 @@ struct BenchOptions {
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
+  bool cuda_graph = false;
   bool one_rank = false;
   RankOptions ranks;
   LayoutKind layout = LayoutKind::zigzag;
@@ -79,6 +80,9 @@ struct BenchOptions {
                                {"block", Recompute::block},
                                {"block-keep-attention", Recompute::block_keep_attention}},
                               "What backward computes again; not counted as work");
+    options.flag("cuda-graph", cuda_graph,
+                 "Times the step a second time, recorded as a CUDA graph and replayed: what the "
+                 "host's launches cost. Wants --what step and --device cuda");
     options.group("Ranks");
     options
         .add("local-ranks", "N", ranks.local_ranks,
@@ -196,15 +200,17 @@ ModelConfig step_config(const BenchOptions& o) {
   return config;
 }
 
-void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
-                Report& report) {
+/// Returns the median time, in seconds.
+double bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                  bool recorded, Report& report) {
   const ModelConfig config = step_config(o);
   const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
     return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
-      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
+      bench_training_step(backend,
+                          {config, o.context_length, o.batch_size, o.recompute, recorded}, dtype,
                           o.seconds, peak, rotary);
   Json& row = report.add(step.result);
   row.set("tokens_per_second", step.tokens_per_second)
@@ -216,6 +222,16 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                      format_bytes(step.peak_bytes), "; attention counted in full: ",
                      fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1),
                      " GFLOP/s"));
+  return step.result.timing.median_seconds;
+}
+
+void bench_steps(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                 Report& report) {
+  const double plain = bench_step(o, backend, dtype, peak, false, report);
+  if (!o.cuda_graph) return;
+  const double replayed = bench_step(o, backend, dtype, peak, true, report);
+  report.note(concat("the step as a CUDA graph takes ", fixed(100 * replayed / plain, 1),
+                     "% of its time, ", name_of(dtype)));
 }
 
 /// Row-wise operations at a layer's widths, beside a copy of memory.
@@ -298,7 +314,7 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
       progress.update(++done);
     }
     if (o.wants(What::step)) {
-      bench_step(o, backend, dtype, peak, report);
+      bench_steps(o, backend, dtype, peak, report);
       progress.update(++done);
     }
   }
@@ -326,10 +342,15 @@ RingReport bench_on_ranks(const BenchOptions& o) {
   return report;
 }
 
-void refuse_idle_ranks(const BenchOptions& o) {
+void refuse_idle_options(const BenchOptions& o) {
   if (o.one_rank && !o.on_ranks()) {
     throw UsageError(message("--one-rank has no use", "only --what ring has ranks to compare with",
                              "Add --what ring, or leave it out."));
+  }
+  if (o.cuda_graph && (o.what != What::step || o.device.device != Device::cuda)) {
+    throw UsageError(message("--cuda-graph has no use here",
+                             "only a training step is recorded, and only on a GPU",
+                             "Add --what step --device cuda, or leave it out."));
   }
   const std::optional<Launch>& launch = find_launch();
   const bool several =
@@ -357,7 +378,7 @@ int run_bench(const Arguments& arguments) {
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
   if (o.wants(What::step) || o.wants(What::rowwise)) static_cast<void>(step_config(o));
-  refuse_idle_ranks(o);
+  refuse_idle_options(o);
   Json result = begin_result("bench");
   if (o.on_ranks()) {
     RingReport report = bench_on_ranks(o);

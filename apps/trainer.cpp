@@ -65,6 +65,18 @@ std::unique_ptr<ClexTraining> make_clex(const TrainOptions& o, Backend& backend,
              : clex_sequences(config, recipe.context_length, recipe.seed));
 }
 
+/// Micro-batches are recorded where that is wanted and the ranks' exchanges can be part of it.
+void record_where_wanted(const TrainOptions& o, Transformer& model, const Communicator& tensors) {
+  if (!o.cuda_graph) return;
+  if (tensors.size() > 1 && !tensors.can_be_recorded()) {
+    throw UsageError(message(concat("--cuda-graph cannot be used on these ", tensors.size(), " ranks"),
+                             "they copy through the host, which takes no part in a replay",
+                             "Use --communicator nccl with a GPU for each rank, or leave "
+                             "--cuda-graph out."));
+  }
+  model.record_micro_batches();
+}
+
 ProgressOutput progress_of(const TrainOptions& o, bool is_first) {
   ProgressOutput output = o.out.progress_output();
   if (!is_first) output.mode = ProgressMode::none;
@@ -107,6 +119,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
   if (is_first()) {
     metrics_.emplace(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt);
   }
+  record_where_wanted(o, model_, *tensors_);
   if (!decision_.reason.empty()) progress_.note(decision_.reason);
   progress_.note(memory_);
   load(setup.origin);
@@ -265,6 +278,11 @@ void Trainer::report(int64_t step) const {
                 << format_bytes(received_bytes_ / std::max<int64_t>(1, step - first_step_))
                 << " a rank and step";
     }
+    if (o_.cuda_graph) {
+      std::cout << "\nCUDA graph: " << model_.replayed_micro_batches() << " of "
+                << (step - first_step_) * recipe_.gradient_accumulation
+                << " micro-batches were replayed";
+    }
     std::cout << "\ncheckpoint " << checkpoint_folder(run_.path(), last_saved_) << '\n';
   }
   Json result = begin_result("train");
@@ -280,6 +298,7 @@ void Trainer::report(int64_t step) const {
       .set("exposed_share", exposed_share())
       .set("received_bytes", received_bytes_)
       .set("peak_bytes", pulse_.peak_bytes)
+      .set("replayed_micro_batches", model_.replayed_micro_batches())
       .set("checkpoint", checkpoint_folder(run_.path(), last_saved_))
       .set("model", to_json(config_));
   write_result(o_.out.json, result);

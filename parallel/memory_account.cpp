@@ -100,7 +100,8 @@ MemoryAccount training_memory(const TrainingShape& c) {
   // cos and sin, and with CLEX the gradient of the angles.
   const int64_t angles = t * c.model.head_dim / 2;
   const bool trained = c.model.rope_scaling.method == RopeMethod::clex;
-  state.push_back(ledger.hold(activations, angles * (trained ? 3 : 2) * kF32));
+  const int64_t tables = c.recorded ? 2 : 1;
+  state.push_back(ledger.hold(activations, tables * angles * (trained ? 3 : 2) * kF32));
   const auto whole_gradients = [&](size_t group) {
     return ledger.hold(gradients,
                        c.sharding == ShardState::gradients ? groups[group].whole * kF32 : 0);

@@ -4,17 +4,14 @@ namespace ringbolt {
 
 MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention& attention, Recompute policy,
                      float scale) {
-  const ConstView cos = rotary.cos;
-  MicroBatchKey key;
-  key.tokens = tokens;
-  key.attention = attention.identity();
-  key.tables = {cos.bytes(), rotary.sin.view().bytes(),
-                rotary.query_scale ? rotary.query_scale->view().bytes() : nullptr, rotary.dangles.bytes()};
-  key.pairs = cos.row_elements();
-  key.rotated_by = rotary.rotated_by;
-  key.policy = policy;
-  key.scale = scale;
-  return key;
+  return {.tokens = tokens,
+          .attention = attention.identity(),
+          .pairs = rotary.cos.empty() ? 0 : rotary.cos.shape()[1],
+          .scales_queries = rotary.query_scale.has_value(),
+          .wants_dangles = !rotary.dangles.empty(),
+          .rotated_by = rotary.rotated_by,
+          .policy = policy,
+          .scale = scale};
 }
 
 void RecordedMicroBatches::run(const MicroBatchKey& key, MicroBatch which, const std::function<void()>& work) {

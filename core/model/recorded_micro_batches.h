@@ -2,11 +2,10 @@
 // (core/backend/recording.h).
 //
 // The first run is what lets libraries prepare themselves. A micro-batch of another key is run as it is, and what was
-// recorded is dropped: lengths, documents or tables that change every time leave nothing to replay.
+// recorded is dropped: lengths or documents that change every time leave nothing to replay.
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,10 +19,11 @@ namespace ringbolt {
 
 /// What the operations of a micro-batch depend on besides what lies in memory, and which one of its step it is.
 struct MicroBatchKey {
-  int64_t tokens = 0;                         ///< T
-  int64_t attention = 0;                      ///< Attention::identity()
-  std::array<const std::byte*, 4> tables{};   ///< where the rotary table lies: cos, sin, query_scale, dangles
-  int64_t pairs = 0;                          ///< R/2
+  int64_t tokens = 0;     ///< T
+  int64_t attention = 0;  ///< Attention::identity()
+  int64_t pairs = 0;      ///< R/2 of the rotary table
+  bool scales_queries = false;
+  bool wants_dangles = false;
   RotatedBy rotated_by = RotatedBy::block;
   Recompute policy = Recompute::none;
   float scale = 0;

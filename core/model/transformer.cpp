@@ -45,11 +45,13 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
   if (tensors.ids.empty() || tensors.ids.shape()[0] != tokens) tensors = allocate(tokens);
   backend_.upload(ids.data(), tensors.ids);
   backend_.upload(targets.data(), tensors.targets);
-  const auto work = [&] { forward_backward(tensors, rotary, attention, policy, scale, which); };
   if (recorded_) {
-    recorded_->run(key_of(tokens, rotary, attention, policy, scale), which, work);
+    const RotaryTable& table = repeated(rotary);
+    recorded_->run(key_of(tokens, rotary, attention, policy, scale), which,
+                   [&] { forward_backward(tensors, table, attention, policy, scale, which); });
+    if (!rotary.dangles.empty()) backend_.add(table.dangles, rotary.dangles);
   } else {
-    work();
+    forward_backward(tensors, rotary, attention, policy, scale, which);
   }
   return sum_of(on_host(backend_, tensors.losses), targets);
 }
@@ -61,6 +63,34 @@ void Transformer::record_micro_batches() {
                              "Use --device cuda, or leave --cuda-graph out."));
   }
   recorded_.emplace(*recorder);
+}
+
+const RotaryTable& Transformer::repeated(const RotaryTable& rotary) {
+  const auto room_for = [&](ConstView from, Tensor& to) {
+    if (from.empty()) {
+      to = Tensor();
+    } else if (to.empty() || to.shape() != from.shape()) {
+      to = backend_.allocate(from.dtype(), from.shape());
+    }
+  };
+  const auto copy = [&](ConstView from, Tensor& to) {
+    room_for(from, to);
+    if (!from.empty()) backend_.convert(from, to);
+  };
+  RotaryTable& table = repeated_table_;
+  copy(rotary.cos, table.cos);
+  copy(rotary.sin, table.sin);
+  if (!rotary.query_scale) {
+    table.query_scale.reset();
+  } else {
+    if (!table.query_scale) table.query_scale.emplace();
+    copy(*rotary.query_scale, *table.query_scale);
+  }
+  room_for(rotary.dangles, repeated_dangles_);
+  table.dangles = repeated_dangles_;
+  if (!rotary.dangles.empty()) backend_.fill_zero(table.dangles);
+  table.rotated_by = rotary.rotated_by;
+  return table;
 }
 
 Transformer::MicroBatchTensors Transformer::allocate(int64_t tokens) const {

@@ -50,8 +50,8 @@ class Transformer {
                 Attention& attention, Recompute policy, float scale, MicroBatch which);
 
   /// From here on micro-batches that repeat are recorded and replayed: the same operations on the same numbers, given to
-  /// the device at once. Weights, gradients and tables must stay where they are from one to the next (tables that do not
-  /// are noticed). Throws: UsageError on a device that does not record.
+  /// the device at once. The store's weights, and gradients that outlive a micro-batch, must stay where they are. Ids,
+  /// targets, losses and the rotary table have a place of their own from then on, which takes memory. Throws: UsageError on a device that does not record.
   void record_micro_batches();
   /// How many were replayed.
   int64_t replayed_micro_batches() const { return recorded_ ? recorded_->replayed() : 0; }
@@ -72,6 +72,8 @@ class Transformer {
     TokenLosses losses;
   };
   MicroBatchTensors allocate(int64_t tokens) const;
+  /// The table, in the place that recorded micro-batches read; its dangles there are zero.
+  const RotaryTable& repeated(const RotaryTable& rotary);
   /// Device work alone: nothing of it waits, nor copies from or to the host.
   void forward_backward(MicroBatchTensors& tensors, const RotaryTable& rotary, Attention& attention, Recompute policy,
                         float scale, MicroBatch which);
@@ -88,7 +90,10 @@ class Transformer {
   Block block_;
   Head head_;
   std::optional<RecordedMicroBatches> recorded_;
-  MicroBatchTensors repeated_;  ///< of recorded micro-batches: one place for all
+  // Of recorded micro-batches: one place for all.
+  MicroBatchTensors repeated_;
+  RotaryTable repeated_table_;
+  Tensor repeated_dangles_;
 };
 
 }  // namespace ringbolt
