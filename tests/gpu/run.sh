@@ -63,6 +63,17 @@ step_training() {
   "$ringbolt" bench --device cuda --what step --dtype bf16 --model "$(large)" --context-length 16K \
     --recompute block-keep-attention --seconds 20 --progress none --json "$out/training.json" && cat "$out/training.json"
 }
+million_tokens() {  # name, model: of random weights, forward, for time and memory
+  "$ringbolt" bench --device cuda --what forward --dtype bf16 --model "$2" --context-length 1M --seconds 0.5 --progress lines \
+    --json "$out/$1.json" && cat "$out/$1.json"
+}
+step_forward() { million_tokens forward llama2-7b,layers=2; }
+step_forward_whole() { million_tokens forward_whole llama2-7b; }
+whole_forward_seconds() {  # 32 layers as the step `forward` found them, and what is around them
+  local layer
+  layer=$(sed -n 's/.*"layer_median_seconds": \([0-9]*\).*/\1/p' "$out/forward.json" 2>/dev/null)
+  echo $(((${layer:-14} + 1) * 32 + 30))
+}
 step_model() { "$(program model_test)" --gtest_filter='*/cuda_*' --gtest_output="json:$out/model.json"; }
 step_rowwise() {
   "$ringbolt" bench --device cuda --what rowwise --model llama2-7b --context-length 16K --seconds 0.3 --progress none \
@@ -158,8 +169,8 @@ step_profile() {
     --model llama2-7b,layers=4 --context-length 16K --recompute block-keep-attention --seconds 1 --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training ranks ring ranks_training model rowwise matmul text fp8 peer sanitizer
-  ranks_sanitizer profile ring_profile)
+readonly steps=(device operations attention training forward ranks ring ranks_training model rowwise matmul text fp8 peer sanitizer
+  ranks_sanitizer profile ring_profile forward_whole)
 
 # --- running them -------------------------------------------------------------------------------------------------------
 entries='' status_of_all=0 child=''
@@ -177,10 +188,11 @@ trap stop TERM INT
 
 # Ends a step's whole process group where the time is up: TERM, then KILL.
 run_step() {
-  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) most watch
-  case $name in training | peer | sanitizer | ranks | ranks_sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
+  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) least=5 most watch
+  case $name in training | forward | peer | sanitizer | ranks | ranks_sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
   if [ "$left" -gt "$most" ]; then left=$most; fi
-  if [ "$left" -lt 5 ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
+  if [ "$name" = forward_whole ]; then least=$(whole_forward_seconds); fi  # half of it is no figure
+  if [ "$left" -lt "$least" ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
   set -m
   (step_"$name") >"$out/$name.log" 2>&1 </dev/null &
   child=$!
