@@ -74,7 +74,7 @@ struct BenchOptions {
     options.add("head-dims", "LIST", head_dims, "Dimensions of a head").at_least(2).at_most(256);
     options.add("heads", "N", heads, "Query heads").at_least(1);
     options.add("kv-heads", "N", kv_heads, "Key/value heads, a divisor of the heads").at_least(1);
-    options.group("Training step and forward");
+    options.group("Training step and forward, and the shapes of matmul and rowwise");
     options.add("model", "SHAPE", model, "As in ringbolt train; rotary takes a layer of it")
         .by_default("30m, llama2-7b for rotary");
     options.add("context-length", "N", context_length, "Tokens of a sequence").at_least(1);
@@ -204,7 +204,10 @@ void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
   const auto attention_cases =
       static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());
   int64_t total = 0;
-  if (o.wants(What::matmul)) total += static_cast<int64_t>(matmul_cases().size());
+  const std::vector<MatmulCase> products =
+      o.wants(What::matmul) ? matmul_cases(step_config(o), o.batch_size * o.context_length)
+                            : std::vector<MatmulCase>{};
+  total += static_cast<int64_t>(products.size());
   if (o.wants(What::attention)) total += attention_cases;
   if (o.wants(What::rowwise)) total += 1;
   if (o.wants(What::step)) total += 1;
@@ -212,8 +215,7 @@ void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
   Progress progress("bench", total, "workloads", o.out.progress_output());
   int64_t done = 0;
   for (const DType dtype : dtypes) {
-    for (const MatmulCase& shape :
-         o.wants(What::matmul) ? matmul_cases() : std::vector<MatmulCase>{}) {
+    for (const MatmulCase& shape : products) {
       report.add(bench_matmul(backend, shape, dtype, o.seconds, peak));
       progress.update(++done);
     }
@@ -322,7 +324,7 @@ int run_bench(const Arguments& arguments) {
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
-  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::forward))
+  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) || o.wants(What::forward))
     static_cast<void>(step_config(o));
   refuse_idle_options(o, options);
   refuse_idle_ranks(o);

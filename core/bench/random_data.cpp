@@ -10,8 +10,8 @@
 namespace ringbolt {
 namespace {
 
-/// 16 MiB of f32. Aligned, and no multiple of a power of two, so that rows of the usual widths do not repeat.
-constexpr int64_t kBlock = (int64_t{1} << 22) + 64;
+/// No multiple of a row of the usual widths, so that rows differ; pieces stay aligned to 128 bytes.
+constexpr int64_t kBlock = (int64_t{1} << 20) + 64;
 
 template <class Draw>
 Tensor drawn(Backend& backend, int64_t elements, const Draw& draw) {

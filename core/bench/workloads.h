@@ -59,8 +59,8 @@ int64_t resident_peak_bytes();
 using PeakMeasure = std::function<double(DType dtype)>;
 /// How long such a run takes.
 inline constexpr double kPeakSeconds = 0.01;
-/// What a large square product reaches: for a device whose peak no loop of ours can show. Keeps the operands, 200 MiB for
-/// f32 and 384 MiB for bf16.
+/// What a square product reaches, for a device whose peak no loop of ours can show: of 256 rows, doubled until one takes
+/// kPeakSeconds, 4096 at most in f32 and 8192 in bf16. Keeps the operands: 192 MiB for f32, 384 MiB for bf16, at most.
 PeakMeasure matmul_peak(Backend& backend);
 
 struct MatmulCase {
@@ -68,8 +68,9 @@ struct MatmulCase {
   int64_t m, n, k;
   Transpose transpose_a, transpose_b;
 };
-/// Shapes of a training step: square, a projection, its input gradient and its weight gradient, the vocabulary.
-std::vector<MatmulCase> matmul_cases();
+/// Shapes of a training step of `tokens` tokens: the projection to gate and up, its input gradient and its weight gradient,
+/// the vocabulary for at most 1024 of the tokens; and a square of as many.
+std::vector<MatmulCase> matmul_cases(const ModelConfig& config, int64_t tokens);
 BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype, double seconds,
                          const PeakMeasure& peak);
 
