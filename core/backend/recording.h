@@ -9,6 +9,8 @@
 #include <functional>
 #include <memory>
 
+#include "core/backend/transfers.h"
+
 namespace ringbolt {
 
 class Recording {
@@ -18,6 +20,12 @@ class Recording {
   /// Requires: all memory that they were called with still is there. Throws: DeviceError where the
   /// device has no room for the memory that they take and release.
   virtual void replay() = 0;
+};
+
+/// A replay that was just given to the device.
+struct Replay {
+  Mark begun;  ///< behind what the compute stream was given before it
+  Mark done;   ///< behind the replay
 };
 
 class Recorder {
@@ -34,6 +42,10 @@ class Recorder {
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
   /// Within record(): whether this is its work.
   virtual bool is_recording() const = 0;
+  /// Within record(): the host's part of the recorded work, called by every replay: what is to be
+  /// counted or watched each time. It must outlive the recording. What it throws is thrown by
+  /// replay().
+  virtual void at_replay(std::function<void(const Replay&)> action) = 0;
 };
 
 }  // namespace ringbolt

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/cuda/transfers.h"
 
 namespace ringbolt::cuda {
 namespace {
@@ -12,13 +13,17 @@ using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, Destroy<cudaGr
 using Executable =
     std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Destroy<cudaGraphExecDestroy>>;
 
+using Actions = std::vector<std::function<void(const Replay&)>>;
+
 class GraphRecording final : public Recording {
  public:
-  GraphRecording(Executable executable, cudaStream_t stream, Memory& memory, int64_t peak_bytes)
+  GraphRecording(Executable executable, cudaStream_t stream, Memory& memory, int64_t peak_bytes,
+                 Actions actions)
       : executable_(std::move(executable)),
         stream_(stream),
         memory_(memory),
-        peak_bytes_(peak_bytes) {}
+        peak_bytes_(peak_bytes),
+        actions_(std::move(actions)) {}
   GraphRecording(const GraphRecording&) = delete;
   GraphRecording& operator=(const GraphRecording&) = delete;
   ~GraphRecording() override {
@@ -28,6 +33,15 @@ class GraphRecording final : public Recording {
   }
 
   void replay() override {
+    if (actions_.empty()) return launch();
+    Replay replay{StreamTransfers::behind(stream_), {}};
+    launch();
+    replay.done = StreamTransfers::behind(stream_);
+    for (const auto& action : actions_) action(replay);
+  }
+
+ private:
+  void launch() {
     cudaError_t status = cudaGraphLaunch(executable_.get(), stream_);
     if (status == cudaErrorMemoryAllocation) {
       // The pool of eager work may keep what this one wants.
@@ -39,11 +53,11 @@ class GraphRecording final : public Recording {
     memory_.count_replay(peak_bytes_);
   }
 
- private:
   Executable executable_;
   cudaStream_t stream_;
   Memory& memory_;
   int64_t peak_bytes_;
+  Actions actions_;
 };
 
 void require(bool condition, const std::string& problem, const char* why) {
@@ -56,6 +70,11 @@ void GraphRecorder::require_none(const char* operation) const {
   require(!recording_, concat(operation, " cannot be recorded"),
           "a recording is replayed without the host, and this waits for the device or copies from "
           "or to the host");
+}
+
+void GraphRecorder::at_replay(std::function<void(const Replay&)> action) {
+  RINGBOLT_CHECK(recording_);
+  actions_.push_back(std::move(action));
 }
 
 std::unique_ptr<Recording> GraphRecorder::record(const std::function<void()>& work) {
@@ -72,6 +91,7 @@ std::unique_ptr<Recording> GraphRecorder::record(const std::function<void()>& wo
     error = std::current_exception();
   }
   recording_ = false;
+  Actions actions = std::exchange(actions_, {});
   cudaGraph_t raw = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(stream_, &raw);
   const Graph graph(raw);
@@ -88,7 +108,7 @@ std::unique_ptr<Recording> GraphRecorder::record(const std::function<void()>& wo
   cudaGraphExec_t executable = nullptr;
   RINGBOLT_CUDA(cudaGraphInstantiate(&executable, graph.get(), 0));
   return std::make_unique<GraphRecording>(Executable(executable), stream_, memory_,
-                                          memory.peak_bytes);
+                                          memory.peak_bytes, std::move(actions));
 }
 
 }  // namespace ringbolt::cuda

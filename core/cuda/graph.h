@@ -5,6 +5,10 @@
 // core/cuda/memory.h, and stays there from replay to replay. Graphs that run in one stream share it.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <vector>
+
 #include "core/backend/recording.h"
 #include "core/cuda/memory.h"
 #include "core/cuda/runtime.h"
@@ -18,6 +22,7 @@ class GraphRecorder final : public Recorder {
 
   std::unique_ptr<Recording> record(const std::function<void()>& work) override;
   bool is_recording() const override { return recording_; }
+  void at_replay(std::function<void(const Replay&)> action) override;
   /// Throws: UsageError, naming the operation, where a recording is under way.
   void require_none(const char* operation) const;
 
@@ -25,6 +30,7 @@ class GraphRecorder final : public Recorder {
   cudaStream_t stream_;
   Memory& memory_;
   bool recording_ = false;
+  std::vector<std::function<void(const Replay&)>> actions_;
 };
 
 }  // namespace ringbolt::cuda

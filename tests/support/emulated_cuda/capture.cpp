@@ -65,11 +65,11 @@ cudaError_t Device::spoil(Capture& capture, cudaError_t error) {
   return error;
 }
 
-cudaError_t Device::add_node(CUstream_st& stream, const char* what,
-                             std::function<void(uint64_t)> run) {
+cudaError_t Device::add_node(CUstream_st& stream, Node node) {
   Capture& capture = *stream.capture;
   if (!capture.valid) return cudaErrorStreamCaptureInvalidated;
-  capture.graph->nodes.push_back({what, std::move(run), std::move(stream.last)});
+  node.after = std::move(stream.last);
+  capture.graph->nodes.push_back(std::move(node));
   stream.last = {capture.graph->nodes.size() - 1};
   return cudaSuccess;
 }

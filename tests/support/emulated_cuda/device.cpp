@@ -17,8 +17,10 @@ uint64_t initial_seed() {
 
 bool may_run(const CUstream_st& stream) {
   if (stream.queue.empty()) return false;
-  const auto& waits_for = stream.queue.front().waits_for;
-  return waits_for == nullptr || waits_for->happened;
+  const Work& work = stream.queue.front();
+  if (work.launch != nullptr) return work.launch->may_run();
+  if (work.ready && !work.ready()) return false;
+  return work.waits_for == nullptr || work.waits_for->happened;
 }
 
 }  // namespace
@@ -66,6 +68,7 @@ void Device::destroy_stream(CUstream_st* stream) {
 
 void Device::append(CUstream_st* stream, Work work) {
   checked(stream).queue.push_back(std::move(work));
+  changed_.notify_all();
   size_t queued = 0;
   for (const auto& each : streams_) queued += each->queue.size();
   if (at_once_ || queued > kMostQueued) return drain();
@@ -82,9 +85,20 @@ cudaError_t Device::enqueue_seeded(CUstream_st* stream, const char* what,
                                    std::function<void(uint64_t)> run) {
   const std::lock_guard lock(mutex_);
   ++counts_[what];
-  if (checked(stream).capture != nullptr) return add_node(*stream, what, std::move(run));
+  if (checked(stream).capture != nullptr) return add_node(*stream, {what, std::move(run), {}});
   const uint64_t seed = random_();
   append(stream, {what, [run = std::move(run), seed] { run(seed); }, nullptr, nullptr, nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t Device::enqueue_when(CUstream_st* stream, const char* what,
+                                 std::function<bool()> ready, std::function<void()> run) {
+  const std::lock_guard lock(mutex_);
+  ++counts_[what];
+  if (checked(stream).capture != nullptr)
+    return add_node(*stream, {what, [run = std::move(run)](uint64_t) { run(); }, {},
+                              std::move(ready)});
+  append(stream, {what, std::move(run), nullptr, nullptr, nullptr, std::move(ready)});
   return cudaSuccess;
 }
 
@@ -138,7 +152,9 @@ bool Device::run_one() {
 
 void Device::run_first(CUstream_st& stream) {
   if (Launch* launch = stream.queue.front().launch.get()) {
-    if (!launch->run_one(random_)) return;
+    const bool over = launch->run_one(random_);
+    changed_.notify_all();
+    if (!over) return;
     --launches_;
   }
   const Work work = std::move(stream.queue.front());
@@ -148,6 +164,7 @@ void Device::run_first(CUstream_st& stream) {
     work.records->happened = true;
     work.records->when = std::chrono::steady_clock::now();
   }
+  changed_.notify_all();
 }
 
 void Device::drain() {
@@ -164,24 +181,33 @@ CUstream_st* Device::stream_of(const Record* record) {
   fail("an event is waited for that nothing will record");
 }
 
-/// The stream whose next piece has to run before `stream` can go on: itself, or another.
+/// The stream whose next piece has to run before `stream` can go on: itself, or another. Null
+/// where that is known to other ranks only.
 CUstream_st* Device::needed_for(CUstream_st* stream) {
-  while (!may_run(*stream)) stream = stream_of(stream->queue.front().waits_for.get());
+  while (!may_run(*stream)) {
+    const auto& waits_for = stream->queue.front().waits_for;
+    if (waits_for == nullptr || waits_for->happened) return nullptr;
+    stream = stream_of(waits_for.get());
+  }
   return stream;
 }
 
 /// Three ways to reach what the host waits for, chosen anew each time: only what it needs; all that
 /// other streams have first; any order.
 template <class Done>
-void Device::run_until(const Done& done, const std::function<CUstream_st*()>& needed) {
+void Device::run_until(std::unique_lock<std::mutex>& lock, const Done& done,
+                       const std::function<CUstream_st*()>& needed) {
+  constexpr std::chrono::seconds kLongest(60);
   const auto way = random_() % 3;
   while (!done()) {
     CUstream_st* const wanted = needed();
-    if (way == 2) {
-      run_one();
+    CUstream_st* chosen = way == 2 ? nullptr : needed_for(wanted);
+    if (chosen == nullptr) {
+      if (run_one()) continue;
+      if (changed_.wait_for(lock, kLongest) == std::cv_status::timeout)
+        fail("the streams wait for what nobody gives them");
       continue;
     }
-    CUstream_st* chosen = needed_for(wanted);
     if (way == 1) {
       for (const auto& other : streams_) {
         if (other.get() != wanted && may_run(*other)) chosen = other.get();
@@ -192,23 +218,23 @@ void Device::run_until(const Done& done, const std::function<CUstream_st*()>& ne
 }
 
 cudaError_t Device::synchronize(CUstream_st* stream) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   ++counts_["wait"];
   CUstream_st& known = checked(stream);
   if (known.capture != nullptr) return spoil(*known.capture, cudaErrorStreamCaptureUnsupported);
   if (const cudaError_t error = may_wait_locked()) return error;
-  run_until([&] { return known.queue.empty(); }, [&] { return stream; });
+  run_until(lock, [&] { return known.queue.empty(); }, [&] { return stream; });
   return cudaSuccess;
 }
 
 cudaError_t Device::synchronize(const CUevent_st& event) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   ++counts_["wait"];
   if (event.capture != nullptr) return spoil(*event.capture, cudaErrorCapturedEvent);
   if (const cudaError_t error = may_wait_locked()) return error;
   if (event.latest == nullptr) return cudaSuccess;
   const Record* record = event.latest.get();
-  run_until([&] { return record->happened; }, [&] { return stream_of(record); });
+  run_until(lock, [&] { return record->happened; }, [&] { return stream_of(record); });
   return cudaSuccess;
 }
 

@@ -14,6 +14,7 @@
 #include <cuda_runtime_api.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -40,6 +41,7 @@ struct Work {
   std::shared_ptr<const Record> waits_for;  ///< null: for nothing
   std::shared_ptr<Record> records;          ///< null: nothing
   std::shared_ptr<Launch> launch;           ///< of a graph; null: this is `run`
+  std::function<bool()> ready = {};         ///< none: always
 };
 
 }  // namespace ringbolt::emulated_cuda
@@ -78,6 +80,12 @@ class Device {
   /// `run` is given a seed of its own, a new one each time it runs.
   cudaError_t enqueue_seeded(CUstream_st* stream, const char* what,
                              std::function<void(uint64_t)> run);
+  /// The same, held until `ready()`, which other streams' work or other threads bring about: what a
+  /// library of other ranks waits for. Both are called one at a time for the whole device.
+  cudaError_t enqueue_when(CUstream_st* stream, const char* what, std::function<bool()> ready,
+                           std::function<void()> run);
+  /// What streams are held for may have come from outside of them.
+  void look_again() { changed_.notify_all(); }
   cudaError_t wait(CUstream_st* stream, const CUevent_st& event);
   cudaError_t record(CUstream_st* stream, CUevent_st& event);
   cudaError_t synchronize(CUstream_st* stream);
@@ -133,11 +141,12 @@ class Device {
   bool run_one();
   void run_first(CUstream_st& stream);
   template <class Done>
-  void run_until(const Done& done, const std::function<CUstream_st*()>& needed);
+  void run_until(std::unique_lock<std::mutex>& lock, const Done& done,
+                 const std::function<CUstream_st*()>& needed);
   CUstream_st* needed_for(CUstream_st* stream);
   CUstream_st* stream_of(const Record* record);
   void drain();
-  cudaError_t add_node(CUstream_st& stream, const char* what, std::function<void(uint64_t)> run);
+  cudaError_t add_node(CUstream_st& stream, Node node);
   cudaError_t spoil(Capture& capture, cudaError_t error);
   cudaError_t may_wait_locked();
   cudaError_t allocate_in_graph(void** pointer, size_t bytes, CUstream_st& stream);
@@ -148,6 +157,7 @@ class Device {
   void free_block(void* pointer, Residence residence);
 
   std::mutex mutex_;
+  std::condition_variable changed_;  ///< another thread gave work, or ran some
   std::mt19937_64 random_;
   bool at_once_ = false;
   std::vector<std::unique_ptr<CUstream_st>> streams_;

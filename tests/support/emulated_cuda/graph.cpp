@@ -41,9 +41,16 @@ Launch::Launch(std::shared_ptr<Graph> graph)
   }
 }
 
+bool Launch::may_run() const {
+  return std::any_of(ready_.begin(), ready_.end(), [&](size_t node) {
+    return !graph_->nodes[node].ready || graph_->nodes[node].ready();
+  });
+}
+
 bool Launch::run_one(std::mt19937_64& random) {
-  if (left_ == 0) return true;
-  const size_t chosen = random() % ready_.size();
+  size_t chosen = random() % ready_.size();
+  for (; graph_->nodes[ready_[chosen]].ready && !graph_->nodes[ready_[chosen]].ready();)
+    chosen = (chosen + 1) % ready_.size();
   const size_t node = ready_[chosen];
   ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(chosen));
   graph_->nodes[node].run(random());

@@ -22,6 +22,7 @@ struct Node {
   const char* what;
   std::function<void(uint64_t seed)> run;
   std::vector<size_t> after;
+  std::function<bool()> ready = {};  ///< none: as soon as those before it have run
 };
 
 struct GraphMemory {
@@ -69,9 +70,9 @@ struct Capture {
 class Launch {
  public:
   explicit Launch(std::shared_ptr<Graph> graph);
-  /// Runs one node that may run; true when none is left.
+  /// Runs one node that may run; true when none is left. Requires: may_run().
   bool run_one(std::mt19937_64& random);
-  bool is_over() const { return left_ == 0; }
+  bool may_run() const;
 
  private:
   std::shared_ptr<Graph> graph_;

@@ -82,7 +82,7 @@ cudaError_t Device::allocate_in_graph(void** pointer, size_t bytes, CUstream_st&
   graph.live_bytes += bytes;
   graph.peak_bytes = std::max(graph.peak_bytes, graph.live_bytes);
   *pointer = memory;
-  return add_node(stream, "allocation", [=, this](uint64_t) { set_live(memory, true); });
+  return add_node(stream, {"allocation", [=, this](uint64_t) { set_live(memory, true); }, {}});
 }
 
 cudaError_t Device::release_in_graph(void* pointer, CUstream_st& stream) {
@@ -92,7 +92,7 @@ cudaError_t Device::release_in_graph(void* pointer, CUstream_st& stream) {
     return spoil(*stream.capture, cudaErrorInvalidValue);
   memory->released_in_it = true;
   graph.live_bytes -= memory->bytes;
-  return add_node(stream, "release", [=, this](uint64_t) { set_live(pointer, false); });
+  return add_node(stream, {"release", [=, this](uint64_t) { set_live(pointer, false); }, {}});
 }
 
 void Device::set_live(void* pointer, bool live) {
