@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "core/base/random.h"
-#include "core/bench/random_tensor.h"
+#include "core/bench/random_data.h"
 
 namespace ringbolt {
 namespace {

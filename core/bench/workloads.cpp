@@ -8,40 +8,11 @@
 #include <memory>
 
 #include "core/base/error.h"
-#include "core/base/random.h"
-#include "core/bench/random_tensor.h"
+#include "core/bench/random_data.h"
 #include "core/train/training_step.h"
 
 namespace ringbolt {
 namespace {
-
-/// Normal weights of deviation 0.02, norms of one, from one block of random numbers that the device copies: drawing seven
-/// billion on the host would take longer than what is to be measured.
-void fill_weights(Backend& backend, ParameterStore& store) {
-  constexpr int64_t kBlock = int64_t{1} << 22;
-  const Philox random(1);
-  std::vector<float> values(static_cast<size_t>(kBlock));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(0.02 * random.normal(i));
-  const Tensor normal = upload_new(backend, DType::f32, {kBlock}, values.data());
-  std::fill(values.begin(), values.end(), 1.0F);
-  const Tensor one = upload_new(backend, DType::f32, {kBlock}, values.data());
-  store.for_each([&](const ParameterPiece& piece) {
-    if (piece.spec.initial == InitialValue::zero) return backend.fill_zero(piece.master);
-    const Tensor& from = piece.spec.initial == InitialValue::one ? one : normal;
-    for (int64_t begin = 0; begin < piece.count; begin += kBlock) {
-      const int64_t end = std::min(piece.count, begin + kBlock);
-      backend.convert(from.view().slice_rows(0, end - begin), piece.master.slice_rows(begin, end));
-    }
-    if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
-  });
-  store.weights_changed();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// Times `work` in alternation with the peak.
 BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
@@ -54,6 +25,12 @@ BenchResult measure(const std::string& name, DType dtype, double flops, const Pe
 }
 
 }  // namespace
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
 
 Timing time_repeatedly(const std::function<void()>& work, double seconds,
                        const Repetition& repetition) {
@@ -161,13 +138,12 @@ PeakMeasure matmul_peak(Backend& backend) {
 
 namespace {
 
-/// Causal attention of one sequence: its operands, and what the forward writes.
+/// Causal attention of one sequence: its operands as a layer has them, and what the forward writes.
 struct AttentionRun {
   AttentionRun(Backend& b, const AttentionCase& shape, DType dtype)
       : backend(b),
         q(random_tensor(b, dtype, {shape.tokens, shape.heads, shape.head_dim}, 1)),
-        k(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 2)),
-        v(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 3)),
+        kv(random_tensor(b, dtype, {shape.tokens, 2 * shape.kv_heads, shape.head_dim}, 2)),
         out(b.allocate(dtype, q.shape())),
         lse(b.allocate(DType::f32, {shape.tokens, shape.heads})),
         slices(causal_slices(std::vector<int64_t>{0, shape.tokens})),
@@ -175,18 +151,21 @@ struct AttentionRun {
         pairs(static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim)),
         name(concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim)) {}
 
-  BenchResult forward(double seconds, const PeakMeasure& peak) {
+  BenchResult forward(AttentionDType computed_in, double seconds, const PeakMeasure& peak) {
+    AttentionOperands operands(backend, computed_in, kv);
+    const AttentionOperands::Queries queries = operands.queries(q);
+    Tensor storage;
+    const ConstView block = operands.block(kv, storage);
     return measure("forward, " + name, q.dtype(), 4 * pairs, peak, seconds, [&] {
       backend.begin_attention(out, lse);
-      backend.attention_forward(slices, q, k, v, scale, out, lse);
+      operands.attend(slices, queries, block, scale, out, lse);
       backend.synchronize();
     });
   }
 
   Backend& backend;
   Tensor q;    ///< (S, H, D)
-  Tensor k;    ///< (S, K, D)
-  Tensor v;    ///< (S, K, D)
+  Tensor kv;   ///< (S, 2K, D)
   Tensor out;  ///< (S, H, D)
   Tensor lse;  ///< (S, H) f32
   std::vector<AttentionSlice> slices;
@@ -199,7 +178,7 @@ struct AttentionRun {
 
 BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                     const PeakMeasure& peak) {
-  return AttentionRun(backend, shape, dtype).forward(seconds, peak);
+  return AttentionRun(backend, shape, dtype).forward(shape.computed_in, seconds, peak);
 }
 
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
@@ -208,13 +187,18 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
   const Tensor dout = random_tensor(backend, dtype, run.q.shape(), 4);
   Tensor delta = backend.allocate(DType::f32, run.lse.shape());
   Tensor dq = backend.allocate(DType::f32, run.q.shape());
-  Tensor dk = backend.allocate(DType::f32, run.k.shape());
-  Tensor dv = backend.allocate(DType::f32, run.v.shape());
-  const BenchResult forward = run.forward(seconds, peak);
+  Tensor dkv = backend.allocate(DType::f32, run.kv.shape());
+  const int64_t kv_heads = shape.kv_heads;
+  const ConstView k = run.kv.view().slice_columns(0, kv_heads);
+  const ConstView v = run.kv.view().slice_columns(kv_heads, 2 * kv_heads);
+  const View dk = dkv.view().slice_columns(0, kv_heads);
+  const View dv = dkv.view().slice_columns(kv_heads, 2 * kv_heads);
+  const BenchResult forward = run.forward(AttentionDType::model, seconds, peak);
   const auto backward = [&] {
-    for (Tensor* gradient : {&dq, &dk, &dv}) backend.fill_zero(*gradient);
+    backend.fill_zero(dq);
+    backend.fill_zero(dkv);
     backend.attention_delta(dout, run.out, delta);
-    backend.attention_backward(run.slices, run.q, run.k, run.v, dout, run.lse, delta, run.scale, dq, dk, dv);
+    backend.attention_backward(run.slices, run.q, k, v, dout, run.lse, delta, run.scale, dq, dk, dv);
     backend.synchronize();
   };
   return {forward, measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
@@ -236,23 +220,17 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   static_cast<void>(peak(dtype));
   const int64_t of_peak = backend.memory().live_bytes;  // what it keeps is no part of the step
   ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
-  fill_weights(backend, parameters);
+  fill_random_weights(backend, parameters);
   Transformer model(backend, parameters);
   TrainingRecipe recipe;
   recipe.context_length = step.context_length;
   recipe.batch_size = step.batch_size;
   recipe.recompute = step.recompute;
   WholePlacement placement(backend);
-  const Philox random(1);
-  const auto read = [&](int64_t begin, std::span<int32_t> out) {
-    for (size_t i = 0; i < out.size(); ++i) {
-      out[i] = static_cast<int32_t>(random.bits(static_cast<uint64_t>(begin) + i) %
-                                    static_cast<uint64_t>(step.config.vocab_size));
-    }
-  };
   const int64_t stream = 64 * step.batch_size * step.context_length + 1;
   TrainingStep training(model, parameters, placement, recipe,
-                        TrainingData(SequenceOrder(stream, step.context_length, 1), read), rotary);
+                        TrainingData(SequenceOrder(stream, step.context_length, 1), random_tokens(step.config.vocab_size)),
+                        rotary);
   backend.reset_peak_memory();
   int64_t number = 0;
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);

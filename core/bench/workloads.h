@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 #include "core/model/block.h"
 #include "core/model/config.h"
 #include "core/model/rotary_table.h"
@@ -23,6 +24,9 @@ struct Timing {
   double max_seconds;
   int64_t repetitions;
 };
+
+/// Requires: not empty.
+double median(std::vector<double> values);
 
 struct Repetition {
   int64_t least = 3;               ///< how often, however long it takes
@@ -75,11 +79,12 @@ struct AttentionCase {
   int64_t heads;
   int64_t kv_heads;
   int64_t head_dim;
+  AttentionDType computed_in = AttentionDType::model;  ///< of operands that are converted before the clock runs
 };
-/// Causal attention of one sequence; forward, then backward.
+/// Causal attention of one sequence; forward, then backward. Requires: computed in the model's type.
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                          const PeakMeasure& peak);
-/// The forward alone.
+/// The forward alone, in any type.
 BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                     const PeakMeasure& peak);
 

@@ -70,6 +70,7 @@ if [ $rehearse = no ]; then
   rank_tests='*cuda*:*NcclOnAGpu*' mpi_rank_tests='*cuda*' mpi_ranks=(1 2 3 4)
   attention_shapes=(64 8 128 2048 8192 16384 32768)  # heads, for keys and values, head dimension, tokens…
   step_model=$(large) step_context=16K layer_model=llama2-7b layer_context=16K profile_model=llama2-7b,layers=4
+  forward_model=llama2-7b,layers=2 whole_model=llama2-7b whole_layers=32 long_context=1M
   ring_shape=(--attention-lengths 32K --head-dims 128 --heads 32 --kv-heads 8)
   ring_model=dim=256,layers=4,heads=8,kv-heads=4,vocab=512 ring_context=1K
   text_tokens=200 fp8_lengths=256,1K,4K fp8_tokens=64K
@@ -83,6 +84,7 @@ else
   attention_shapes=(4 2 16 128 256)
   step_model=dim=64,layers=2,heads=4,kv-heads=2,vocab=259 step_context=64
   layer_model=$step_model layer_context=64 profile_model=$step_model
+  forward_model=$step_model whole_model=$step_model whole_layers=2 long_context=256
   ring_shape=(--attention-lengths 128 --head-dims 16 --heads 4 --kv-heads 2)
   ring_model=dim=32,layers=1,heads=2,kv-heads=1,vocab=259 ring_context=32
   text_tokens=20 fp8_lengths=32,64 fp8_tokens=256
@@ -107,11 +109,21 @@ step_attention() {
 bench() {  # name, then options: a figure of the command
   local name=$1
   shift
-  "$ringbolt" bench --device cuda --progress none --json "$out/$name.json" "$@" && cat "$out/$name.json"
+  "$ringbolt" bench --device cuda --progress lines --json "$out/$name.json" "$@" && cat "$out/$name.json"
 }
 step_training() {
   bench training --what step --dtype bf16 --model "$step_model" --context-length "$step_context" \
     --recompute block-keep-attention --seconds "$(seconds_of 20)"
+}
+million_tokens() {  # name, model: of random weights, forward, for time and memory
+  bench "$1" --what forward --dtype bf16 --model "$2" --context-length "$long_context" --seconds "$(seconds_of 0.5)"
+}
+step_forward() { million_tokens forward "$forward_model"; }
+step_forward_whole() { million_tokens forward_whole "$whole_model"; }
+whole_forward_seconds() {  # all layers as the step `forward` found them, and what is around them
+  local layer
+  layer=$(sed -n 's/.*"layer_median_seconds": \([0-9]*\).*/\1/p' "$out/forward.json" 2>/dev/null)
+  echo $(((${layer:-14} + 1) * whole_layers + 30))
 }
 step_model() { tests model_test "$model_tests" model; }
 step_rowwise() {
@@ -208,8 +220,8 @@ step_profile() {
     --model "$profile_model" --context-length "$step_context" --recompute block-keep-attention --seconds "$(seconds_of 1)" --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training ranks ring ranks_training model large rowwise matmul text fp8 peer sanitizer
-  ranks_sanitizer profile ring_profile)
+readonly steps=(device operations attention training forward ranks ring ranks_training model large rowwise matmul text fp8 peer
+  sanitizer ranks_sanitizer profile ring_profile forward_whole)
 
 # --- running them -------------------------------------------------------------------------------------------------------
 entries='' status_of_all=0 child='' device=null
@@ -229,10 +241,11 @@ trap stop TERM INT
 
 # Ends a step's whole process group where the time is up: TERM, then KILL.
 run_step() {
-  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) most watch
-  case $name in training | peer | sanitizer | ranks | ranks_sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
+  local name=$1 began=$SECONDS status left=$((seconds - SECONDS)) least=5 most watch
+  case $name in training | forward | peer | sanitizer | ranks | ranks_sanitizer) most=$((seconds * 2 / 5)) ;; *) most=$seconds ;; esac  # none takes it all
   if [ "$left" -gt "$most" ]; then left=$most; fi
-  if [ "$left" -lt 5 ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
+  if [ "$name" = forward_whole ]; then least=$(whole_forward_seconds); fi  # half of it is no figure
+  if [ "$left" -lt "$least" ] || [ "$stopping" = yes ]; then record "$name" "no time" 0 && return; fi
   set -m
   (step_"$name") >"$out/$name.log" 2>&1 </dev/null &
   child=$!
