@@ -15,6 +15,11 @@ uint64_t initial_seed() {
   return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
 }
 
+size_t initial_bytes() {
+  const char* text = std::getenv("RINGBOLT_EMULATED_CUDA_GIB");
+  return (text == nullptr ? size_t{8} : std::strtoull(text, nullptr, 10)) << 30;
+}
+
 bool may_run(const CUstream_st& stream) {
   if (stream.queue.empty()) return false;
   const Work& work = stream.queue.front();
@@ -36,7 +41,7 @@ Device& Device::get() {
   return *device;
 }
 
-Device::Device() { set_seed(initial_seed()); }
+Device::Device() : total_bytes_(initial_bytes()) { set_seed(initial_seed()); }
 
 void Device::set_seed(uint64_t seed) {
   const std::lock_guard lock(mutex_);

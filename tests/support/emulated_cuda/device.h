@@ -116,6 +116,7 @@ class Device {
   Residence residence(const void* pointer);
   /// What neither the pool nor graphs have.
   size_t free_bytes();
+  /// 8 GiB, or as many as RINGBOLT_EMULATED_CUDA_GIB says.
   size_t total_bytes() const { return total_bytes_; }
   /// Requires: as much is not in use.
   void set_total_bytes(size_t bytes) { total_bytes_ = bytes; }
@@ -166,7 +167,7 @@ class Device {
 
   mutable std::mutex memory_mutex_;
   std::map<std::uintptr_t, Block> blocks_;
-  size_t total_bytes_ = size_t{8} << 30;
+  size_t total_bytes_;
   size_t used_bytes_ = 0;   ///< of the pool
   size_t pool_bytes_ = 0;   ///< that the pool has: used, or released and kept
   size_t graph_bytes_ = 0;  ///< that graphs have, kept between launches
