@@ -25,8 +25,10 @@ endif()
 # Tests are compiled more often than they run, and under sanitizers instrumentation takes the compiler longest: what they
 # test, and what computes their references, keeps the optimisation of its preset.
 function(ringbolt_test_optimisation target)
-  if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
-    target_compile_options(${target} PRIVATE $<IF:$<BOOL:${RINGBOLT_SANITIZE}>,-O0,-O1>)
+  if(RINGBOLT_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(${target} PRIVATE -O1)
   endif()
 endfunction()
 
