@@ -75,11 +75,9 @@ MachineRates measure(const MeshShape& mesh, Communicator& world, Backend& backen
   return rates;
 }
 
-}  // namespace
-
-AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
-                                   Communicator& world, Backend& backend, const ModelConfig& model,
-                                   const AttentionUse& use) {
+AttentionDecision strategy_for(const MeshOptions& options, const MeshShape& mesh,
+                               Communicator& world, Backend& backend, const ModelConfig& model,
+                               const AttentionUse& use) {
   AttentionDecision decision{mesh, stated_choice(options, mesh, model, use.dtype), ""};
   if (options.attention != AttentionWord::automatic || mesh.sequence() == 1) return decision;
   const AttentionJob job{.tokens = use.tokens,
@@ -117,6 +115,17 @@ AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& 
   decision.mesh = best.mesh;
   decision.mesh.data = mesh.data;
   decision.choice = best.choice;
+  return decision;
+}
+
+}  // namespace
+
+AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
+                                   Communicator& world, Backend& backend, const ModelConfig& model,
+                                   const AttentionUse& use) {
+  require_attention_dtype(backend, use.computed_in);
+  AttentionDecision decision = strategy_for(options, mesh, world, backend, model, use);
+  decision.choice.dtype = use.computed_in;
   return decision;
 }
 

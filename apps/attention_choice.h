@@ -7,6 +7,7 @@
 
 #include "apps/mesh_options.h"
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 #include "core/model/config.h"
 #include "core/model/parameters.h"
 
@@ -23,10 +24,11 @@ struct AttentionUse {
   StorePurpose purpose;  ///< inference has no backward to weigh
   DType dtype;
   int64_t tokens;  ///< of a sequence
+  AttentionDType computed_in = AttentionDType::model;
 };
 
 /// `mesh` is what the options say of the ranks; `world` is of the backend's memory. Collective; the
-/// same on all ranks.
+/// same on all ranks. Throws: UsageError where the device has no attention of that type.
 AttentionDecision decide_attention(const MeshOptions& options, const MeshShape& mesh,
                                    Communicator& world, Backend& backend, const ModelConfig& model,
                                    const AttentionUse& use);

@@ -5,9 +5,12 @@
 #include <optional>
 #include <utility>
 
+#include "apps/bench_forward.h"
+#include "apps/bench_report.h"
 #include "apps/bench_ring.h"
 #include "apps/commands.h"
 #include "apps/common_options.h"
+#include "apps/mesh_options.h"
 #include "apps/rank_device.h"
 #include "apps/results.h"
 #include "core/base/error.h"
@@ -17,7 +20,6 @@
 #include "core/bench/workloads.h"
 #include "core/cpu/isa.h"
 #include "core/cpu/peak.h"
-#include "io/table.h"
 #include "parallel/launch.h"
 #include "rope/method.h"
 #include "rope/table.h"
@@ -25,8 +27,9 @@
 namespace ringbolt {
 namespace {
 
-enum class What { all, matmul, attention, rowwise, step, rotary, ring };
+enum class What { all, matmul, attention, rowwise, step, rotary, ring, forward };
 enum class Dtypes { f32, bf16, both };
+constexpr const char* kStepModel = "30m";
 
 struct BenchOptions {
   What what = What::all;
@@ -41,8 +44,8 @@ struct BenchOptions {
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
   bool one_rank = false;
-  RankOptions ranks;
-  LayoutKind layout = LayoutKind::zigzag;
+  AttentionDType attention_dtype = AttentionDType::model;
+  MeshOptions mesh;
   DeviceOptions device;
   OutputOptions out;
 
@@ -56,9 +59,11 @@ struct BenchOptions {
          {"rowwise", What::rowwise},
          {"step", What::step},
          {"rotary", What::rotary},
-         {"ring", What::ring}},
+         {"ring", What::ring},
+         {"forward", What::forward}},
         "Which workloads; all is those of one rank, rowwise the row-wise operations beside a copy, "
-        "rotary the table of a million positions, ring attention over ranks");
+        "rotary the table of a million positions, ring attention over ranks, forward a whole model "
+        "over one sequence, as evaluate has it, on any ranks");
     options.choice<Dtypes>(
         "dtype", dtypes, {{"f32", Dtypes::f32}, {"bf16", Dtypes::bf16}, {"both", Dtypes::both}},
         "Types of inputs; bf16 is left out on a machine without such instructions");
@@ -69,7 +74,7 @@ struct BenchOptions {
     options.add("head-dims", "LIST", head_dims, "Dimensions of a head").at_least(2).at_most(256);
     options.add("heads", "N", heads, "Query heads").at_least(1);
     options.add("kv-heads", "N", kv_heads, "Key/value heads, a divisor of the heads").at_least(1);
-    options.group("Training step");
+    options.group("Training step and forward, and the shapes of matmul and rowwise");
     options.add("model", "SHAPE", model, "As in ringbolt train; rotary takes a layer of it")
         .by_default("30m, llama2-7b for rotary");
     options.add("context-length", "N", context_length, "Tokens of a sequence").at_least(1);
@@ -79,25 +84,11 @@ struct BenchOptions {
                                {"block", Recompute::block},
                                {"block-keep-attention", Recompute::block_keep_attention}},
                               "What backward computes again; not counted as work");
-    options.group("Ranks");
-    options
-        .add("local-ranks", "N", ranks.local_ranks,
-             "Ranks as threads of this process; 1 leaves their number to mpirun -n N")
-        .at_least(1)
-        .at_most(1024);
-    options.choice<LayoutKind>("layout", layout,
-                               {{"zigzag", LayoutKind::zigzag},
-                                {"striped", LayoutKind::striped},
-                                {"contiguous", LayoutKind::contiguous}},
-                               "How the sequence is dealt to ranks");
+    declare_attention_dtype(options, attention_dtype);
+    mesh.declare(options, StorePurpose::inference);
     options.flag("one-rank", one_rank,
                  "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
                  "gain over it (1 is all that ranks on one GPU can)");
-    ranks.declare_communicator(options);
-    options
-        .add("watchdog-seconds", "S", ranks.watchdog_seconds,
-             "Longest wait for another rank before the run ends; 0 waits for ever")
-        .at_least(0);
     device.declare(options);
     out.declare(options);
     options.example("bench");
@@ -106,76 +97,18 @@ struct BenchOptions {
     options.example("bench --what ring --attention-lengths 16K --local-ranks 2 --dtype f32");
     options.example("bench --what rotary", "the share of a table in one layer's forward");
     options.example("bench --what step --model 30m --context-length 2K --json step.json");
+    options.example("bench --what forward --model 30m --context-length 16K --dtype bf16",
+                    "a long forward beside the floor that its attention sets it");
+    options.example(
+        "bench --what forward --model llama2-7b --context-length 1M --dtype bf16 --device cuda");
   }
 
   bool wants(What one) const {
     // A CPU's caches blur these; there they are asked for by name.
     if (one == What::rowwise && device.device == Device::cpu) return what == one;
-    return what == one || (what == What::all && one != What::rotary);
+    return what == one || (what == What::all && one != What::rotary && one != What::forward);
   }
-  bool on_ranks() const { return what == What::ring; }
-};
-
-/// The results as a table and as JSON.
-class Report {
- public:
-  Report()
-      : table_(
-            {"workload", "type", "median", "min - max", "GFLOP/s", "peak", "share", "resident"}),
-        memory_table_({"operation", "type", "median", "GB/s", "copy GB/s", "share"}) {}
-
-  Json& add(const BenchResult& r) {
-    table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
-                    milliseconds(r.timing.min_seconds) + " - " + milliseconds(r.timing.max_seconds),
-                    fixed(r.rate() / 1e9, 1), fixed(r.peak / 1e9, 1),
-                    fixed(100 * r.peak_share(), 1) + "%", format_bytes(r.resident_bytes)});
-    rows_.push_back(timed(r.name, r.dtype, r.timing)
-                        .set("resident_peak_bytes", r.resident_bytes)
-                        .set("flops", r.flops)
-                        .set("flops_per_second", r.rate())
-                        .set("peak_flops_per_second", r.peak)
-                        .set("peak_share", r.peak_share()));
-    return rows_.back();
-  }
-  void add(const RowwiseResult& r) {
-    memory_table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
-                           fixed(r.bytes_per_second() / 1e9, 1), fixed(r.copy_bytes_per_second / 1e9, 1),
-                           fixed(100 * r.copy_share(), 1) + "%"});
-    rows_.push_back(timed(r.name, r.dtype, r.timing)
-                        .set("bytes_per_second", r.bytes_per_second())
-                        .set("copy_bytes_per_second", r.copy_bytes_per_second)
-                        .set("copy_share", r.copy_share()));
-    has_memory_ = true;
-  }
-  void add_row(Json row) { rows_.push_back(std::move(row)); }
-  void note(const std::string& line) { notes_ += line + "\n"; }
-  std::string text() const {
-    std::string tables = table_.rows() == 0 ? "" : table_.str();
-    if (has_memory_) tables += (tables.empty() ? "" : "\n") + memory_table_.str();
-    if (tables.empty()) return notes_;
-    return tables + (notes_.empty() ? "" : "\n" + notes_);
-  }
-  Json json() const { return Json(rows_); }
-
- private:
-  static Json timed(const std::string& name, DType dtype, const Timing& timing) {
-    return Json::object()
-        .set("name", name)
-        .set("dtype", name_of(dtype))
-        .set("median_seconds", timing.median_seconds)
-        .set("min_seconds", timing.min_seconds)
-        .set("max_seconds", timing.max_seconds)
-        .set("repetitions", timing.repetitions);
-  }
-  static std::string milliseconds(double seconds) {
-    return fixed(seconds * 1e3, seconds < 0.1 ? 3 : 1) + " ms";
-  }
-
-  Table table_;
-  Table memory_table_;
-  bool has_memory_ = false;
-  Json::Array rows_;
-  std::string notes_;
+  bool on_ranks() const { return what == What::ring || what == What::forward; }
 };
 
 std::vector<DType> dtypes_of(const BenchOptions& o) {
@@ -190,14 +123,14 @@ std::vector<DType> dtypes_of(const BenchOptions& o) {
 }
 
 ModelConfig step_config(const BenchOptions& o) {
-  ModelConfig config = model_shape(o.model.value_or("30m"));
+  ModelConfig config = model_shape(o.model.value_or(kStepModel));
   config.max_position_embeddings = o.context_length;
   validate(config);
   return config;
 }
 
 void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
-                Report& report) {
+                BenchTable& report) {
   const ModelConfig config = step_config(o);
   const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
@@ -219,7 +152,7 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
 }
 
 /// Row-wise operations at a layer's widths, beside a copy of memory.
-void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& report) {
+void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, BenchTable& report) {
   const ModelConfig config = step_config(o);
   const RowwiseCase shape{o.batch_size * o.context_length, config.hidden_size,
                           config.intermediate_size, config.num_attention_heads, config.vocab_size};
@@ -227,7 +160,7 @@ void bench_memory(const BenchOptions& o, Backend& backend, DType dtype, Report& 
 }
 
 /// The rotary table of a million positions, beside the time of one layer's forward there.
-void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
+void bench_rotary(const BenchOptions& o, Backend& backend, BenchTable& report) {
   constexpr int64_t kPositions = int64_t{1} << 20;
   const std::string name = o.model.value_or("llama2-7b");
   const ModelConfig config = model_shape(name);
@@ -261,7 +194,7 @@ void bench_rotary(const BenchOptions& o, Backend& backend, Report& report) {
   }
 }
 
-void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
+void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
   const auto cpu_peak = [](DType dtype) {
     return cpu::measure_peak(cpu::choose_isa(), dtype, kPeakSeconds);
   };
@@ -271,7 +204,10 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   const auto attention_cases =
       static_cast<int64_t>(o.attention_lengths.size() * o.head_dims.size());
   int64_t total = 0;
-  if (o.wants(What::matmul)) total += static_cast<int64_t>(matmul_cases().size());
+  const std::vector<MatmulCase> products =
+      o.wants(What::matmul) ? matmul_cases(step_config(o), o.batch_size * o.context_length)
+                            : std::vector<MatmulCase>{};
+  total += static_cast<int64_t>(products.size());
   if (o.wants(What::attention)) total += attention_cases;
   if (o.wants(What::rowwise)) total += 1;
   if (o.wants(What::step)) total += 1;
@@ -279,8 +215,7 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   Progress progress("bench", total, "workloads", o.out.progress_output());
   int64_t done = 0;
   for (const DType dtype : dtypes) {
-    for (const MatmulCase& shape :
-         o.wants(What::matmul) ? matmul_cases() : std::vector<MatmulCase>{}) {
+    for (const MatmulCase& shape : products) {
       report.add(bench_matmul(backend, shape, dtype, o.seconds, peak));
       progress.update(++done);
     }
@@ -305,40 +240,73 @@ void bench_all(const BenchOptions& o, Backend& backend, Report& report) {
   progress.finish();
 }
 
-/// Every rank computes; rank 0 returns what is reported.
-RingReport bench_on_ranks(const BenchOptions& o) {
+RankReport bench_attention_on_ranks(const BenchOptions& o, Backend& backend, Communicator& tensors) {
   const RingBench bench{.lengths = o.attention_lengths,
                         .head_dims = o.head_dims,
                         .heads = o.heads,
                         .kv_heads = o.kv_heads,
                         .dtypes = dtypes_of(o),
-                        .layout = o.layout,
+                        .layout = o.mesh.layout,
                         .seconds = o.seconds,
                         .one_rank = o.one_rank};
-  RingReport report;
-  run_on_ranks("bench", o.ranks, [&](Communicator& world) {
-    const std::unique_ptr<Backend> backend = o.device.make_backend(o.ranks.local_ranks);
-    const auto tensors = make_tensor_communicator("bench", o.device, o.ranks, world, *backend);
-    RingReport mine = bench_ring(bench, *backend, *tensors);
-    mine.text = backend->description() + " a rank\n\n" + mine.text;
+  return bench_ring(bench, backend, tensors);
+}
+
+RankReport bench_forward_on_ranks(const BenchOptions& o, Backend& backend, Communicator& world,
+                                  Communicator& tensors) {
+  ForwardBench bench{.name = o.model.value_or(kStepModel),
+                     .config = step_config(o),
+                     .dtypes = dtypes_of(o),
+                     .attention_dtype = o.attention_dtype,
+                     .seconds = o.seconds,
+                     .mesh = o.mesh,
+                     .device = o.device,
+                     .progress = o.out.progress_output()};
+  if (world.rank() != 0) bench.progress.mode = ProgressMode::none;
+  return bench_forward(bench, backend, world, tensors);
+}
+
+/// Every rank computes; rank 0 returns what is reported.
+RankReport bench_on_ranks(const BenchOptions& o) {
+  RankReport report;
+  run_on_ranks("bench", o.mesh.ranks, [&](Communicator& world) {
+    const std::unique_ptr<Backend> backend = o.device.make_backend(o.mesh.ranks.local_ranks);
+    const auto tensors =
+        make_tensor_communicator("bench", o.device, o.mesh.ranks, world, *backend);
+    RankReport mine = o.what == What::ring ? bench_attention_on_ranks(o, *backend, *tensors)
+                                           : bench_forward_on_ranks(o, *backend, world, *tensors);
+    mine.device = backend->description();
+    mine.text = mine.device + " a rank\n\n" + mine.text;
     if (world.rank() == 0) report = std::move(mine);
   });
   return report;
 }
 
 void refuse_idle_ranks(const BenchOptions& o) {
-  if (o.one_rank && !o.on_ranks()) {
-    throw UsageError(message("--one-rank has no use", "only --what ring has ranks to compare with",
-                             "Add --what ring, or leave it out."));
-  }
   const std::optional<Launch>& launch = find_launch();
   const bool several =
-      o.ranks.local_ranks > 1 || (launch && std::max(launch->size, launch->rank) > 1);
+      o.mesh.ranks.local_ranks > 1 || (launch && std::max(launch->size, launch->rank) > 1);
   if (several && !o.on_ranks()) {
     throw UsageError(message("cannot run on several ranks",
                              "each of them would measure the whole of bench again",
-                             "Use --what ring, or one rank."));
+                             "Use --what ring or --what forward, or one rank."));
   }
+}
+
+/// Options that only one workload has a use for.
+void refuse_idle_options(const BenchOptions& o, const OptionSet& options) {
+  const auto belongs_to = [&](What what, const std::string& word,
+                              const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+      if (o.what == what || !options.is_given(name)) continue;
+      throw UsageError(message(concat("--", name, " has no use"),
+                               concat("only --what ", word, " takes it"),
+                               concat("Add --what ", word, ", or leave it out.")));
+    }
+  };
+  belongs_to(What::ring, "ring", {"one-rank"});
+  belongs_to(What::forward, "forward",
+             {"attention", "sequence-ranks", "head-ranks", "inner-ranks", "attention-dtype"});
 }
 
 }  // namespace
@@ -356,21 +324,23 @@ int run_bench(const Arguments& arguments) {
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
-  if (o.wants(What::step) || o.wants(What::rowwise)) static_cast<void>(step_config(o));
+  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) || o.wants(What::forward))
+    static_cast<void>(step_config(o));
+  refuse_idle_options(o, options);
   refuse_idle_ranks(o);
   Json result = begin_result("bench");
   if (o.on_ranks()) {
-    RingReport report = bench_on_ranks(o);
+    RankReport report = bench_on_ranks(o);
     const std::optional<Launch>& launch = find_launch();
     if (launch && launch->rank > 0) return 0;
     if (!json_is_output(o.out.json)) std::cout << report.text;
-    result.set("results", Json(std::move(report.rows)));
+    result.set("device", report.device).set("results", Json(std::move(report.rows)));
     write_result(o.out.json, result);
     return 0;
   }
 
   const std::unique_ptr<Backend> backend = o.device.make_backend();
-  Report report;
+  BenchTable report;
   bench_all(o, *backend, report);
   if (!json_is_output(o.out.json)) std::cout << backend->description() << "\n\n" << report.text();
   result.set("device", backend->description()).set("results", report.json());

@@ -92,7 +92,7 @@ double seconds_of_one_rank(const AttentionJob& job, const RingBench& bench, Back
 }
 
 void bench_job(const AttentionJob& job, const RingBench& bench, Backend& backend,
-               Communicator& world, RingReport& report) {
+               Communicator& world, RankReport& report) {
   const MachineRates rates = measure_rates(backend, world, job);
   MachineRates serial = rates;
   serial.inner.overlap = serial.outer.overlap = 0;
@@ -129,8 +129,8 @@ void bench_job(const AttentionJob& job, const RingBench& bench, Backend& backend
 
 }  // namespace
 
-RingReport bench_ring(const RingBench& bench, Backend& backend, Communicator& world) {
-  RingReport report;
+RankReport bench_ring(const RingBench& bench, Backend& backend, Communicator& world) {
+  RankReport report;
   for (const DType dtype : bench.dtypes) {
     for (const int64_t tokens : bench.lengths) {
       for (const int64_t head_dim : bench.head_dims) {

@@ -1,9 +1,9 @@
 // ringbolt bench --what ring: attention over ranks, each strategy measured beside its prediction.
 #pragma once
 
+#include "apps/bench_report.h"
 #include "apps/ranks.h"
 #include "core/backend/backend.h"
-#include "io/json.h"
 #include "parallel/cost_model.h"
 #include "parallel/layout.h"
 
@@ -20,12 +20,7 @@ struct RingBench {
   bool one_rank;   ///< the whole sequence on rank 0 alone, too
 };
 
-struct RingReport {
-  std::string text;
-  Json::Array rows;
-};
-
 /// Every strategy that `world`'s ranks can run; the report of rank 0. Collective.
-RingReport bench_ring(const RingBench& bench, Backend& backend, Communicator& world);
+RankReport bench_ring(const RingBench& bench, Backend& backend, Communicator& world);
 
 }  // namespace ringbolt

@@ -51,13 +51,6 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
   return results;
 }
 
-/// Over all ranks. Collective.
-int64_t largest(Communicator& world, int64_t value) {
-  std::vector<int64_t> all(static_cast<size_t>(world.size()));
-  world.all_gather(std::as_bytes(std::span(&value, 1)), std::as_writable_bytes(std::span(all)));
-  return *std::max_element(all.begin(), all.end());
-}
-
 PredictedReach reach_of(const EvaluateOptions& o, const LoadedModel& loaded) {
   const ModelConfig& stored = loaded.stored_config();
   const Json before = pretraining_of(o.model.checkpoint, stored);
@@ -116,12 +109,6 @@ Json json_of(const ContextLoss& r) {
   return result;
 }
 
-/// The type that attention computes in.
-std::string attention_name(const EvaluateOptions& o) {
-  return o.attention_dtype == AttentionDType::model ? name_of(o.model.dtype)
-                                                    : name_of(o.attention_dtype);
-}
-
 std::string branch_name(const PredictedReach& reach) {
   return reach.branch == PredictedReach::Branch::larger_base ? "larger base" : "tuning length";
 }
@@ -133,11 +120,6 @@ Json result_of(const EvaluateOptions& o, const RankedModel& model, const Evaluat
   const LoadedModel& loaded = model.loaded;
   Json lengths = Json::array();
   for (const ContextLoss& r : results) lengths.push(json_of(r));
-  Json bytes = Json::object();
-  for (size_t kind = 0; kind < kMemoryKinds; ++kind) {
-    const int64_t of_kind = model.memory.account.bytes[kind];
-    if (of_kind > 0) bytes.set(name_of(static_cast<MemoryKind>(kind)), of_kind);
-  }
   Json result = begin_result("evaluate");
   result.set("checkpoint", loaded.description())
       .set("model", to_json(loaded.config()))
@@ -146,13 +128,10 @@ Json result_of(const EvaluateOptions& o, const RankedModel& model, const Evaluat
       .set("device", model.backend->description())
       .set("ranks", to_json(o.mesh, model.decision))
       .set("dtype", name_of(o.model.dtype))
-      .set("attention_dtype", attention_name(o))
+      .set("attention_dtype", name_of(o.attention_dtype, o.model.dtype))
       .set("position_map", o.positions.name())
       .set("piece_tokens", model.memory.piece_tokens)
-      .set("memory", Json::object()
-                         .set("account_bytes", model.memory.account.total())
-                         .set("peak_bytes", peak_bytes)
-                         .set("bytes", bytes))
+      .set("memory", memory_json(model.memory.account, peak_bytes))
       .set("predicted_reach", Json::object()
                                   .set("tokens", reach.tokens)
                                   .set("branch", branch_name(reach))
@@ -189,11 +168,10 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
               << short_size(static_cast<int64_t>(reach.tokens)) << " tokens (by the "
               << branch_name(reach) << ")\n";
     if (model.decision.mesh.world() > 1) std::cout << describe(o.mesh, model.decision) << '\n';
-    std::cout << "memory of a rank's tensors: " << format_bytes(peak_bytes) << ", foreseen "
-              << format_bytes(model.memory.account.total()) << " (" << model.memory.account.str()
-              << ")\n";
+    std::cout << memory_line(model.memory.account, peak_bytes) << '\n';
     if (o.attention_dtype != AttentionDType::model)
-      std::cout << "model in " << name_of(o.model.dtype) << ", attention in " << attention_name(o) << '\n';
+      std::cout << "model in " << name_of(o.model.dtype) << ", attention in "
+                << name_of(o.attention_dtype, o.model.dtype) << '\n';
     if (o.positions.map != UntunedMap::none) std::cout << o.positions.describe(loaded.config()) << '\n';
     std::cout << '\n' << table_of(results);
   }
@@ -234,7 +212,8 @@ int run_evaluate(const Arguments& arguments) {
     const EvaluationData own = data ? *data : open_data(o);
     RankedModel model(o, world, own);
     const std::vector<ContextLoss> results = evaluate_all(o, model, own);
-    const int64_t peak_bytes = largest(world, model.backend->memory().peak_bytes);
+    int64_t peak_bytes = model.backend->memory().peak_bytes;
+    all_reduce_largest(world, std::span(&peak_bytes, 1));
     if (world.rank() == 0) show(o, model, own, results, peak_bytes, compared);
   });
   return 0;

@@ -51,23 +51,8 @@ AttentionDecision decide(const EvaluateOptions& o, Communicator& world, Backend&
                          const ModelConfig& model) {
   const std::vector<int64_t> lengths = lengths_of(o, model);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-  require_attention_dtype(backend, o.attention_dtype);
-  AttentionDecision decision =
-      decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
-                       {StorePurpose::inference, o.model.dtype, longest});
-  decision.choice.dtype = o.attention_dtype;
-  return decision;
-}
-
-EvaluationShape shape_of(const EvaluateOptions& o, const ModelConfig& model,
-                         const AttentionDecision& decision) {
-  EvaluationShape shape;
-  shape.model = model;
-  shape.dtype = o.model.dtype;
-  shape.mesh = decision.mesh;
-  shape.layout = o.mesh.layout;
-  shape.attention = decision.choice;
-  return shape;
+  return decide_attention(o.mesh, o.mesh.mesh(world.size(), model), world, backend, model,
+                          {StorePurpose::inference, o.model.dtype, longest, o.attention_dtype});
 }
 
 }  // namespace
@@ -97,7 +82,7 @@ RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const Ev
       config(o.model.config()),
       protocols(protocols_for(o, data, config)),
       decision(decide(o, *tensors, *backend, config)),
-      memory(check_evaluation_memory(o, shape_of(o, config, decision), protocols,
+      memory(check_evaluation_memory(o, evaluation_shape(config, o.model.dtype, o.mesh, decision, o.device), protocols,
                                      data.tokens.tokens(),
                                      available_bytes(o.device, o.mesh.ranks, world))),
       loaded(*backend, o.model, memory.piece_tokens),
@@ -107,9 +92,8 @@ RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const Ev
 
 std::unique_ptr<Placement> RankedModel::place(const EvaluateOptions& o,
                                               const std::optional<ParallelWindows>& windows) {
-  const auto make = [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-    if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(*backend, seen, o.attention_dtype);
-    return std::make_unique<MeshPlacement>(*backend, mesh, o.mesh.layout, decision.choice, seen);
+  const auto make = [&](const Visibility& seen) {
+    return make_placement(*backend, mesh, o.mesh.layout, decision.choice, seen);
   };
   return windows ? make(*windows) : place_for_method(*backend, loaded.rotary_method(), make);
 }

@@ -79,7 +79,7 @@ void describe_devices(Facts& facts, const DeviceOptions& device) {
   facts.add("host", concat(system.sysname, " ", system.release, " ", system.machine));
   const std::unique_ptr<Backend> backend = device.make_backend();
   facts.add("device", concat(backend->name(), ": ", backend->description()));
-  if (device.device == Device::cuda) facts.add_count("gpus", cuda_device_count());
+  if (device.device == Device::cuda) facts.add_count("cuda devices", cuda_device_count());
   Json sets = Json::array();
   std::string shown;
   for (const cpu::Isa isa : cpu::available_isas()) {

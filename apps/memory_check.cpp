@@ -25,10 +25,21 @@ std::string check_memory(const TrainOptions& o, const ModelConfig& config,
   return concat("memory: ", format_bytes(account.total()), " a rank (", account.str(), ")");
 }
 
+EvaluationShape evaluation_shape(const ModelConfig& model, DType dtype, const MeshOptions& mesh,
+                                 const AttentionDecision& decision, const DeviceOptions& device) {
+  EvaluationShape shape;
+  shape.model = model;
+  shape.dtype = dtype;
+  shape.mesh = decision.mesh;
+  shape.layout = mesh.layout;
+  shape.attention = decision.choice;
+  shape.gpu = device.device == Device::cuda;
+  return shape;
+}
+
 EvaluationMemory check_evaluation_memory(const EvaluateOptions& o, EvaluationShape shape,
                                          const std::vector<EvaluationProtocol>& protocols,
                                          int64_t stream_tokens, int64_t available) {
-  shape.gpu = o.device.device == Device::cuda;
   shape.piece_tokens = o.piece_tokens.value_or(kPieceTokens);
   EvaluationMemory result{shape.piece_tokens, {}, available};
   const auto pass_of = [&](const EvaluationProtocol& p) {
@@ -54,6 +65,23 @@ EvaluationMemory check_evaluation_memory(const EvaluateOptions& o, EvaluationSha
     if (account.total() > result.account.total()) result.account = account;
   }
   return result;
+}
+
+std::string memory_line(const MemoryAccount& foreseen, int64_t peak_bytes) {
+  return concat("memory of a rank's tensors: ", format_bytes(peak_bytes), ", foreseen ",
+                format_bytes(foreseen.total()), " (", foreseen.str(), ")");
+}
+
+Json memory_json(const MemoryAccount& foreseen, int64_t peak_bytes) {
+  Json bytes = Json::object();
+  for (size_t kind = 0; kind < kMemoryKinds; ++kind) {
+    const int64_t of_kind = foreseen.bytes[kind];
+    if (of_kind > 0) bytes.set(name_of(static_cast<MemoryKind>(kind)), of_kind);
+  }
+  return Json::object()
+      .set("account_bytes", foreseen.total())
+      .set("peak_bytes", peak_bytes)
+      .set("bytes", bytes);
 }
 
 }  // namespace ringbolt

@@ -43,14 +43,12 @@ std::unique_ptr<ParameterStore> make_parameters(const TrainOptions& o, Backend& 
   return std::make_unique<ShardedParameters>(backend, tensors, config, o.dtype, o.mesh.shard_state);
 }
 
-std::unique_ptr<Placement> make_placement(const TrainOptions& o, Backend& backend, Mesh& mesh,
-                                          const AttentionChoice& choice,
-                                          const RotaryMethod& method) {
-  return place_for_method(
-      backend, method, [&](DistanceRange distances) -> std::unique_ptr<Placement> {
-        if (mesh.world().size() == 1) return std::make_unique<WholePlacement>(backend, distances);
-        return std::make_unique<MeshPlacement>(backend, mesh, o.mesh.layout, choice, distances);
-      });
+std::unique_ptr<Placement> placement_of(const TrainOptions& o, Backend& backend, Mesh& mesh,
+                                        const AttentionChoice& choice,
+                                        const RotaryMethod& method) {
+  return place_for_method(backend, method, [&](DistanceRange distances) {
+    return make_placement(backend, mesh, o.mesh.layout, choice, distances);
+  });
 }
 
 std::unique_ptr<ClexTraining> make_clex(const TrainOptions& o, Backend& backend,
@@ -96,7 +94,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
       parameters_(make_parameters(o, *backend_, *tensors_, config_)),
       model_(*backend_, *parameters_),
       method_(config_),
-      placement_(make_placement(o, *backend_, mesh_, decision_.choice, method_)),
+      placement_(placement_of(o, *backend_, mesh_, decision_.choice, method_)),
       rotary_(rotary_tables(*backend_, method_, o.positions.length(recipe_))),
       clex_(make_clex(o, *backend_, *parameters_, recipe_, data_)),
       step_(model_, *parameters_, *placement_, recipe_, training_data(o, data_, recipe_), rotary_,

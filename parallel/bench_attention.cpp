@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
 
-#include "core/base/random.h"
+#include "core/bench/random_data.h"
+#include "core/bench/workloads.h"
 
 namespace ringbolt {
 namespace {
@@ -20,9 +22,9 @@ class Work {
     const Shape query{rows, job.heads, job.head_dim};
     const Shape key{rows, 2 * job.kv_heads, job.head_dim};
     const auto rank = static_cast<uint64_t>(mesh.world().rank());
-    q_ = random(backend, job.dtype, query, 3 * rank);
-    kv_ = random(backend, job.dtype, key, 3 * rank + 1);
-    dout_ = random(backend, job.dtype, query, 3 * rank + 2);
+    q_ = random_tensor(backend, job.dtype, query, 3 * rank + 1);
+    kv_ = random_tensor(backend, job.dtype, key, 3 * rank + 2);
+    dout_ = random_tensor(backend, job.dtype, query, 3 * rank + 3);
     out_ = backend.allocate(job.dtype, query);
     lse_ = backend.allocate(DType::f32, {rows, job.heads});
     dq_ = backend.allocate(job.dtype, query);
@@ -32,17 +34,6 @@ class Work {
   void backward() { attention_->backward(0, q_, kv_, dout_, out_, lse_, dq_, dkv_); }
 
  private:
-  static Tensor random(Backend& backend, DType dtype, Shape shape, uint64_t stream) {
-    const Philox philox(1, stream);
-    std::vector<float> values(static_cast<size_t>(shape.elements()));
-    for (size_t i = 0; i < values.size(); ++i)
-      values[i] = static_cast<float>(2 * philox.uniform(i) - 1);
-    const Tensor wide = upload_new(backend, DType::f32, shape, values.data());
-    Tensor result = backend.allocate(dtype, shape);
-    backend.convert(wide, result);
-    return result;
-  }
-
   SequenceLayout layout_;
   std::unique_ptr<Attention> attention_;
   Tensor q_, kv_, dout_, out_, lse_, dq_, dkv_;
@@ -53,13 +44,6 @@ double mean_over(Communicator& ranks, double value) {
   return value / ranks.size();
 }
 
-double slowest(Communicator& ranks, double seconds) {
-  std::vector<double> all(static_cast<size_t>(ranks.size()));
-  all[static_cast<size_t>(ranks.rank())] = seconds;
-  ranks.all_reduce(std::span(all));
-  return *std::max_element(all.begin(), all.end());
-}
-
 /// Seconds of the slowest rank, from a common start.
 template <class Pass>
 double time_once(Backend& backend, Communicator& world, const Pass& pass, Traffic& used) {
@@ -68,12 +52,13 @@ double time_once(Backend& backend, Communicator& world, const Pass& pass, Traffi
   const auto start = std::chrono::steady_clock::now();
   pass();
   backend.synchronize();
-  const double seconds =
+  double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Traffic& after = world.context().traffic;
   used.received_bytes = after.received_bytes - before.received_bytes;
   used.waited_seconds += after.waited_seconds - before.waited_seconds;
-  return slowest(world, seconds);
+  all_reduce_largest(world, std::span(&seconds, 1));
+  return seconds;
 }
 
 template <class Pass>
@@ -85,9 +70,7 @@ PassTiming time_pass(Backend& backend, Communicator& world, const Pass& pass, do
   std::vector<double> times;
   times.reserve(static_cast<size_t>(repetitions));
   for (int i = 0; i < repetitions; ++i) times.push_back(time_once(backend, world, pass, used));
-  std::nth_element(times.begin(), times.begin() + repetitions / 2, times.end());
-  return {times[static_cast<size_t>(repetitions / 2)],
-          mean_over(world, used.waited_seconds / repetitions), used.received_bytes};
+  return {median(std::move(times)), mean_over(world, used.waited_seconds / repetitions), used.received_bytes};
 }
 
 }  // namespace

@@ -1,10 +1,27 @@
 #include "parallel/communicator.h"
 
+#include <algorithm>
 #include <exception>
+#include <vector>
 
 #include "core/base/error.h"
 
 namespace ringbolt {
+namespace {
+
+template <class T>
+void largest_of_ranks(Communicator& ranks, std::span<T> values) {
+  std::vector<T> all(values.size() * static_cast<size_t>(ranks.size()));
+  std::copy(values.begin(), values.end(),
+            all.begin() + static_cast<std::ptrdiff_t>(values.size()) * ranks.rank());
+  ranks.all_reduce(std::span(all));  // sums of one rank's value and zeros
+  for (size_t i = 0; i < all.size(); ++i) {
+    T& value = values[i % values.size()];
+    value = std::max(value, all[i]);
+  }
+}
+
+}  // namespace
 
 std::string name_of(Tag tag) {
   switch (tag) {
@@ -40,6 +57,9 @@ std::string timeout_message(int rank, const std::string& peers, Tag tag,
                  concat(peers, " hangs, was stopped, or is far behind"),
                  "Look at what that rank does; give --watchdog-seconds more if it is only slow.");
 }
+
+void all_reduce_largest(Communicator& ranks, std::span<double> values) { largest_of_ranks(ranks, values); }
+void all_reduce_largest(Communicator& ranks, std::span<int64_t> values) { largest_of_ranks(ranks, values); }
 
 Request& Request::operator=(Request&& other) noexcept {
   std::swap(pending_, other.pending_);

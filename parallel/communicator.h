@@ -137,6 +137,10 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int colour, int key) = 0;
 };
 
+/// In place: the largest over ranks, element by element, in host memory whatever the tensors' is. Collective.
+void all_reduce_largest(Communicator& ranks, std::span<double> values);
+void all_reduce_largest(Communicator& ranks, std::span<int64_t> values);
+
 /// The communicator of a run on one rank: no messages, no copies but to itself.
 std::unique_ptr<Communicator> make_single_communicator();
 

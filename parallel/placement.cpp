@@ -37,4 +37,12 @@ void MeshPlacement::sum(std::span<LossSum> sums) {
   }
 }
 
+std::unique_ptr<Placement> make_placement(Backend& backend, Mesh& mesh, LayoutKind kind,
+                                          const AttentionChoice& choice,
+                                          const Visibility& visibility) {
+  if (mesh.world().size() == 1)
+    return std::make_unique<WholePlacement>(backend, visibility, choice.dtype);
+  return std::make_unique<MeshPlacement>(backend, mesh, kind, choice, visibility);
+}
+
 }  // namespace ringbolt

@@ -40,4 +40,9 @@ class MeshPlacement final : public Placement {
   PlacedTokens placed_;
 };
 
+/// All tokens on this device where the mesh has one rank, else over its ranks.
+std::unique_ptr<Placement> make_placement(Backend& backend, Mesh& mesh, LayoutKind kind,
+                                          const AttentionChoice& choice,
+                                          const Visibility& visibility = {});
+
 }  // namespace ringbolt

@@ -10,26 +10,32 @@
 
 namespace ringbolt {
 
-struct LayerFlops {
+struct ForwardFlops {
   double matrices;   ///< 2 FLOP a token and parameter
   double attention;  ///< 4 D a visible query-key pair and head
 };
 /// Of one layer's forward over one causal sequence of `tokens` tokens.
-LayerFlops layer_forward_flops(const ModelConfig& config, int64_t tokens);
+ForwardFlops layer_forward_flops(const ModelConfig& config, int64_t tokens);
+/// Of all layers and the head, with every token's logits.
+ForwardFlops model_forward_flops(const ModelConfig& config, int64_t tokens);
 
 struct LayerForward {
-  LayerFlops flops;           ///< at the length asked for
+  ForwardFlops flops;         ///< at the length asked for
   double matrix_seconds;      ///< scaled to it
   double attention_seconds;   ///< scaled to it
   int64_t matrix_tokens;      ///< that were timed
   int64_t attention_tokens;   ///< that were timed
 
   double seconds() const { return matrix_seconds + attention_seconds; }
+  /// FLOP/s.
+  double matrix_rate() const { return flops.matrices / matrix_seconds; }
+  double attention_rate() const { return flops.attention / attention_seconds; }
 };
 
 /// `seconds` for each of its pieces. `matrix_tokens` and `attention_tokens`: how many to time, enough for the device to
 /// reach the rate that it has at the length.
 LayerForward scaled_layer_forward(Backend& backend, const ModelConfig& config, int64_t tokens, DType dtype,
-                                  double seconds, int64_t matrix_tokens, int64_t attention_tokens);
+                                  double seconds, int64_t matrix_tokens, int64_t attention_tokens,
+                                  AttentionDType attention_dtype = AttentionDType::model);
 
 }  // namespace ringbolt

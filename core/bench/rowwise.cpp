@@ -4,23 +4,12 @@
 #include <functional>
 
 #include "core/base/random.h"
+#include "core/bench/random_data.h"
 
 namespace ringbolt {
 namespace {
 
 constexpr int kCalls = 10;  ///< between two waits: a wait costs as much as a short kernel
-
-Tensor random_tensor(Backend& backend, DType dtype, Shape shape, uint64_t seed) {
-  const Philox random(seed);
-  std::vector<float> values(static_cast<size_t>(shape.elements()));
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] = static_cast<float>(2 * random.uniform(i % 65536) - 1);
-  Tensor wide = upload_new(backend, DType::f32, shape, values.data());
-  if (dtype == DType::f32) return wide;
-  Tensor narrow = backend.allocate(dtype, shape);
-  backend.convert(wide, narrow);
-  return narrow;
-}
 
 Tensor random_ids(Backend& backend, int64_t count, int64_t below) {
   const Philox random(9);
@@ -101,7 +90,7 @@ std::vector<Workload> model_workloads(Backend& b, const RowwiseCase& s, DType dt
 /// Of the head and the optimizer, on buffers of their own.
 struct TrainingOperands {
   TrainingOperands(Backend& b, const RowwiseCase& s, DType dtype)
-      : chunk(std::max<int64_t>(1, (int64_t{1} << 25) / s.vocab)),
+      : chunk(std::clamp<int64_t>((int64_t{1} << 25) / s.vocab, 1, s.tokens)),
         logits(random_tensor(b, DType::f32, {chunk, s.vocab}, 13)),
         gradient(b.allocate(dtype, {chunk, s.vocab})),
         targets(random_ids(b, chunk, s.vocab)),
@@ -177,8 +166,7 @@ std::vector<RowwiseResult> time_all(Backend& backend, const RowwiseCase& shape, 
 
 std::vector<RowwiseResult> bench_rowwise(Backend& backend, const RowwiseCase& shape, DType dtype,
                                          double seconds) {
-  // Far larger than any cache.
-  const int64_t copied = int64_t{1} << 26;
+  const int64_t copied = shape.tokens * shape.hidden;  // as the operations' own tensors
   const Tensor from = backend.allocate(DType::f32, {copied});
   Tensor to = backend.allocate(DType::f32, {copied});
   const auto copy_rate = [&] {

@@ -8,51 +8,11 @@
 #include <memory>
 
 #include "core/base/error.h"
-#include "core/base/random.h"
+#include "core/bench/random_data.h"
 #include "core/train/training_step.h"
 
 namespace ringbolt {
 namespace {
-
-/// Uniform in [-1, 1], of any dtype.
-Tensor random_tensor(Backend& backend, DType dtype, Shape shape, uint64_t seed) {
-  const Philox random(seed);
-  std::vector<float> values(static_cast<size_t>(shape.elements()));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(2 * random.uniform(i) - 1);
-  Tensor wide = upload_new(backend, DType::f32, shape, values.data());
-  if (dtype == DType::f32) return wide;
-  Tensor narrow = backend.allocate(dtype, shape);
-  backend.convert(wide, narrow);
-  return narrow;
-}
-
-/// Normal weights of deviation 0.02, norms of one, from one block of random numbers that the device copies: drawing seven
-/// billion on the host would take longer than what is to be measured.
-void fill_weights(Backend& backend, ParameterStore& store) {
-  constexpr int64_t kBlock = int64_t{1} << 22;
-  const Philox random(1);
-  std::vector<float> values(static_cast<size_t>(kBlock));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(0.02 * random.normal(i));
-  const Tensor normal = upload_new(backend, DType::f32, {kBlock}, values.data());
-  std::fill(values.begin(), values.end(), 1.0F);
-  const Tensor one = upload_new(backend, DType::f32, {kBlock}, values.data());
-  store.for_each([&](const ParameterPiece& piece) {
-    if (piece.spec.initial == InitialValue::zero) return backend.fill_zero(piece.master);
-    const Tensor& from = piece.spec.initial == InitialValue::one ? one : normal;
-    for (int64_t begin = 0; begin < piece.count; begin += kBlock) {
-      const int64_t end = std::min(piece.count, begin + kBlock);
-      backend.convert(from.view().slice_rows(0, end - begin), piece.master.slice_rows(begin, end));
-    }
-    if (piece.weight.bytes() != piece.master.bytes()) backend.convert(piece.master, piece.weight);
-  });
-  store.weights_changed();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// Times `work` in alternation with the peak.
 BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
@@ -65,6 +25,12 @@ BenchResult measure(const std::string& name, DType dtype, double flops, const Pe
 }
 
 }  // namespace
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
 
 Timing time_repeatedly(const std::function<void()>& work, double seconds,
                        const Repetition& repetition) {
@@ -94,14 +60,20 @@ int64_t resident_peak_bytes() {
   return 0;
 }
 
-std::vector<MatmulCase> matmul_cases() {
+std::vector<MatmulCase> matmul_cases(const ModelConfig& config, int64_t tokens) {
   constexpr Transpose kNo = Transpose::no;
   constexpr Transpose kYes = Transpose::yes;
-  return {{"square 1024", 1024, 1024, 1024, kNo, kNo},
-          {"forward 2048x2752x512", 2048, 2752, 512, kNo, kYes},
-          {"input gradient 2048x512x2752", 2048, 512, 2752, kNo, kNo},
-          {"weight gradient 2752x512x2048", 2752, 512, 2048, kYes, kNo},
-          {"vocabulary 1024x32000x512", 1024, 32000, 512, kNo, kYes}};
+  const int64_t few = std::min<int64_t>(tokens, 1024);
+  const int64_t in = config.hidden_size;
+  const int64_t out = 2 * config.intermediate_size;  // gate and up are one product
+  const auto named = [](const char* what, int64_t m, int64_t n, int64_t k, Transpose a, Transpose b) {
+    return MatmulCase{concat(what, " ", m, "x", n, "x", k), m, n, k, a, b};
+  };
+  return {{concat("square ", few), few, few, few, kNo, kNo},
+          named("forward", tokens, out, in, kNo, kYes),
+          named("input gradient", tokens, in, out, kNo, kNo),
+          named("weight gradient", out, in, tokens, kYes, kNo),
+          named("vocabulary", few, config.vocab_size, in, kNo, kYes)};
 }
 
 namespace {
@@ -148,25 +120,30 @@ BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype,
 PeakMeasure matmul_peak(Backend& backend) {
   const auto runs = std::make_shared<std::map<DType, MatmulRun>>();
   return [&backend, runs](DType dtype) {
-    auto run = runs->find(dtype);
-    if (run == runs->end()) {
-      const int64_t n = dtype == DType::bf16 ? 8192 : 4096;
+    const auto rate = [](MatmulRun& run, double seconds) {
+      return run.flops() / time_repeatedly(std::ref(run), seconds).median_seconds;
+    };
+    if (const auto run = runs->find(dtype); run != runs->end()) return rate(run->second, kPeakSeconds);
+    const int64_t largest = dtype == DType::bf16 ? 8192 : 4096;
+    for (int64_t n = 256;; n *= 2) {
       const MatmulCase square{"peak", n, n, n, Transpose::no, Transpose::yes};
-      run = runs->try_emplace(dtype, backend, square, dtype).first;
+      MatmulRun run(backend, square, dtype);
+      const double reached = rate(run, 0);
+      if (n < largest && run.flops() / reached < kPeakSeconds) continue;
+      runs->try_emplace(dtype, std::move(run));
+      return reached;
     }
-    return run->second.flops() / time_repeatedly(std::ref(run->second), kPeakSeconds).median_seconds;
   };
 }
 
 namespace {
 
-/// Causal attention of one sequence: its operands, and what the forward writes.
+/// Causal attention of one sequence: its operands as a layer has them, and what the forward writes.
 struct AttentionRun {
   AttentionRun(Backend& b, const AttentionCase& shape, DType dtype)
       : backend(b),
         q(random_tensor(b, dtype, {shape.tokens, shape.heads, shape.head_dim}, 1)),
-        k(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 2)),
-        v(random_tensor(b, dtype, {shape.tokens, shape.kv_heads, shape.head_dim}, 3)),
+        kv(random_tensor(b, dtype, {shape.tokens, 2 * shape.kv_heads, shape.head_dim}, 2)),
         out(b.allocate(dtype, q.shape())),
         lse(b.allocate(DType::f32, {shape.tokens, shape.heads})),
         slices(causal_slices(std::vector<int64_t>{0, shape.tokens})),
@@ -174,18 +151,21 @@ struct AttentionRun {
         pairs(static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim)),
         name(concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim)) {}
 
-  BenchResult forward(double seconds, const PeakMeasure& peak) {
+  BenchResult forward(AttentionDType computed_in, double seconds, const PeakMeasure& peak) {
+    AttentionOperands operands(backend, computed_in, kv);
+    const AttentionOperands::Queries queries = operands.queries(q);
+    Tensor storage;
+    const ConstView block = operands.block(kv, storage);
     return measure("forward, " + name, q.dtype(), 4 * pairs, peak, seconds, [&] {
       backend.begin_attention(out, lse);
-      backend.attention_forward(slices, q, k, v, scale, out, lse);
+      operands.attend(slices, queries, block, scale, out, lse);
       backend.synchronize();
     });
   }
 
   Backend& backend;
   Tensor q;    ///< (S, H, D)
-  Tensor k;    ///< (S, K, D)
-  Tensor v;    ///< (S, K, D)
+  Tensor kv;   ///< (S, 2K, D)
   Tensor out;  ///< (S, H, D)
   Tensor lse;  ///< (S, H) f32
   std::vector<AttentionSlice> slices;
@@ -198,7 +178,7 @@ struct AttentionRun {
 
 BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                     const PeakMeasure& peak) {
-  return AttentionRun(backend, shape, dtype).forward(seconds, peak);
+  return AttentionRun(backend, shape, dtype).forward(shape.computed_in, seconds, peak);
 }
 
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
@@ -207,13 +187,18 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
   const Tensor dout = random_tensor(backend, dtype, run.q.shape(), 4);
   Tensor delta = backend.allocate(DType::f32, run.lse.shape());
   Tensor dq = backend.allocate(DType::f32, run.q.shape());
-  Tensor dk = backend.allocate(DType::f32, run.k.shape());
-  Tensor dv = backend.allocate(DType::f32, run.v.shape());
-  const BenchResult forward = run.forward(seconds, peak);
+  Tensor dkv = backend.allocate(DType::f32, run.kv.shape());
+  const int64_t kv_heads = shape.kv_heads;
+  const ConstView k = run.kv.view().slice_columns(0, kv_heads);
+  const ConstView v = run.kv.view().slice_columns(kv_heads, 2 * kv_heads);
+  const View dk = dkv.view().slice_columns(0, kv_heads);
+  const View dv = dkv.view().slice_columns(kv_heads, 2 * kv_heads);
+  const BenchResult forward = run.forward(AttentionDType::model, seconds, peak);
   const auto backward = [&] {
-    for (Tensor* gradient : {&dq, &dk, &dv}) backend.fill_zero(*gradient);
+    backend.fill_zero(dq);
+    backend.fill_zero(dkv);
     backend.attention_delta(dout, run.out, delta);
-    backend.attention_backward(run.slices, run.q, run.k, run.v, dout, run.lse, delta, run.scale, dq, dk, dv);
+    backend.attention_backward(run.slices, run.q, k, v, dout, run.lse, delta, run.scale, dq, dk, dv);
     backend.synchronize();
   };
   return {forward, measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
@@ -235,23 +220,17 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   static_cast<void>(peak(dtype));
   const int64_t of_peak = backend.memory().live_bytes;  // what it keeps is no part of the step
   ResidentParameters parameters(backend, step.config, dtype, StorePurpose::training);
-  fill_weights(backend, parameters);
+  fill_random_weights(backend, parameters);
   Transformer model(backend, parameters);
   TrainingRecipe recipe;
   recipe.context_length = step.context_length;
   recipe.batch_size = step.batch_size;
   recipe.recompute = step.recompute;
   WholePlacement placement(backend);
-  const Philox random(1);
-  const auto read = [&](int64_t begin, std::span<int32_t> out) {
-    for (size_t i = 0; i < out.size(); ++i) {
-      out[i] = static_cast<int32_t>(random.bits(static_cast<uint64_t>(begin) + i) %
-                                    static_cast<uint64_t>(step.config.vocab_size));
-    }
-  };
   const int64_t stream = 64 * step.batch_size * step.context_length + 1;
   TrainingStep training(model, parameters, placement, recipe,
-                        TrainingData(SequenceOrder(stream, step.context_length, 1), read), rotary);
+                        TrainingData(SequenceOrder(stream, step.context_length, 1), random_tokens(step.config.vocab_size)),
+                        rotary);
   backend.reset_peak_memory();
   int64_t number = 0;
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/backend/backend.h"
+#include "core/model/attention_operands.h"
 #include "core/model/block.h"
 #include "core/model/config.h"
 #include "core/model/rotary_table.h"
@@ -23,6 +24,9 @@ struct Timing {
   double max_seconds;
   int64_t repetitions;
 };
+
+/// Requires: not empty.
+double median(std::vector<double> values);
 
 struct Repetition {
   int64_t least = 3;               ///< how often, however long it takes
@@ -55,8 +59,8 @@ int64_t resident_peak_bytes();
 using PeakMeasure = std::function<double(DType dtype)>;
 /// How long such a run takes.
 inline constexpr double kPeakSeconds = 0.01;
-/// What a large square product reaches: for a device whose peak no loop of ours can show. Keeps the operands, 200 MiB for
-/// f32 and 384 MiB for bf16.
+/// What a square product reaches, for a device whose peak no loop of ours can show: of 256 rows, doubled until one takes
+/// kPeakSeconds, 4096 at most in f32 and 8192 in bf16. Keeps the operands: 192 MiB for f32, 384 MiB for bf16, at most.
 PeakMeasure matmul_peak(Backend& backend);
 
 struct MatmulCase {
@@ -64,8 +68,9 @@ struct MatmulCase {
   int64_t m, n, k;
   Transpose transpose_a, transpose_b;
 };
-/// Shapes of a training step: square, a projection, its input gradient and its weight gradient, the vocabulary.
-std::vector<MatmulCase> matmul_cases();
+/// Shapes of a training step of `tokens` tokens: the projection to gate and up, its input gradient and its weight gradient,
+/// the vocabulary for at most 1024 of the tokens; and a square of as many.
+std::vector<MatmulCase> matmul_cases(const ModelConfig& config, int64_t tokens);
 BenchResult bench_matmul(Backend& backend, const MatmulCase& shape, DType dtype, double seconds,
                          const PeakMeasure& peak);
 
@@ -74,11 +79,12 @@ struct AttentionCase {
   int64_t heads;
   int64_t kv_heads;
   int64_t head_dim;
+  AttentionDType computed_in = AttentionDType::model;  ///< of operands that are converted before the clock runs
 };
-/// Causal attention of one sequence; forward, then backward.
+/// Causal attention of one sequence; forward, then backward. Requires: computed in the model's type.
 std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                          const PeakMeasure& peak);
-/// The forward alone.
+/// The forward alone, in any type.
 BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
                                     const PeakMeasure& peak);
 

@@ -48,6 +48,10 @@ std::string name_of(AttentionDType dtype) {
   return "?";
 }
 
+std::string name_of(AttentionDType dtype, DType of_model) {
+  return dtype == AttentionDType::model ? name_of(of_model) : name_of(dtype);
+}
+
 bool is_fp8(AttentionDType dtype) {
   return dtype == AttentionDType::fp8 || dtype == AttentionDType::fp8_output;
 }

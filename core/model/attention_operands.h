@@ -22,6 +22,8 @@ enum class AttentionDType {
 };
 /// "auto" for model.
 std::string name_of(AttentionDType dtype);
+/// The type itself, in a model of another: "bf16" for model in bf16.
+std::string name_of(AttentionDType dtype, DType of_model);
 bool is_fp8(AttentionDType dtype);
 /// Throws: UsageError where the device has no such attention.
 void require_attention_dtype(const Backend& backend, AttentionDType dtype);

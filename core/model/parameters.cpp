@@ -9,8 +9,6 @@
 namespace ringbolt {
 namespace {
 
-constexpr double kInitialDeviation = 0.02;
-
 /// The piece's part of a flat buffer; an empty buffer has empty parts.
 View part(Tensor& flat, int64_t offset, int64_t count) {
   return flat.empty() ? View() : flat.view().slice_rows(offset, offset + count);
@@ -19,7 +17,7 @@ View part(Tensor& flat, int64_t offset, int64_t count) {
 /// Elements [first, first + values.size()) of a tensor that training begins with.
 void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64_t seed, std::span<float> values) {
   const Philox random(seed, stream_of(piece.spec.name));
-  const double residual = kInitialDeviation / std::sqrt(2.0 * static_cast<double>(config.num_hidden_layers));
+  const double deviation = initial_deviation(piece.spec, config);
   const auto value_of = [&](uint64_t element) {
     switch (piece.spec.initial) {
       case InitialValue::zero:
@@ -27,9 +25,8 @@ void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64
       case InitialValue::one:
         return 1.0;
       case InitialValue::normal:
-        return kInitialDeviation * random.normal(element);
       case InitialValue::normal_residual:
-        return residual * random.normal(element);
+        return deviation * random.normal(element);
       case InitialValue::uniform_by_width:
         return (2 * random.uniform(element) - 1) / std::sqrt(static_cast<double>(piece.spec.shape[1]));
     }
@@ -127,6 +124,12 @@ void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& ste
     if (piece.spec.owner == ParameterOwner::rotary_method) own.gradient_scale = rotary_gradient_scale;
     backend.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
   });
+}
+
+double initial_deviation(const ParameterSpec& spec, const ModelConfig& config) {
+  constexpr double kDeviation = 0.02;
+  if (spec.initial != InitialValue::normal_residual) return kDeviation;
+  return kDeviation / std::sqrt(2.0 * static_cast<double>(config.num_hidden_layers));
 }
 
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {

@@ -97,8 +97,12 @@ class ResidentParameters final : public ParameterStore {
   std::vector<Buffers> buffers_;
 };
 
-/// Draws the initial weights: normal with deviation 0.02, divided by sqrt(2 L) for the projections that end a residual
-/// branch (GPT-2's rule), one for norms, zero for biases, CLEX's as released. A function of (seed, name, element) alone.
+/// Of a tensor's normal initial values: 0.02, divided by sqrt(2 L) for the projections that end a residual branch (GPT-2's
+/// rule).
+double initial_deviation(const ParameterSpec& spec, const ModelConfig& config);
+
+/// Draws the initial weights: normal with initial_deviation(), one for norms, zero for biases, CLEX's as released. A function
+/// of (seed, name, element) alone.
 void initialise(Backend& backend, ParameterStore& store, uint64_t seed);
 
 /// ParameterStore::update of the pieces that a store holds.

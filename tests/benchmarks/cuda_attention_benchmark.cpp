@@ -2,7 +2,7 @@
 // slices, merging and sums in f32 cost; and forward in fp8 beside bf16. One JSON object a line on standard output; without a GPU
 // one line says so, and the exit status is 77.
 //
-//   cuda_attention_benchmark [seconds a figure] [heads kv_heads head_dim]
+//   cuda_attention_benchmark [seconds a figure] [heads kv_heads head_dim] [tokens…]    (1 64 8 128 2048 8192 16384 32768)
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -213,7 +213,10 @@ int run(int argc, char** argv) {
   const auto backend = make_cuda_backend();
   const int arch = cuda::open_device(0).arch;
   std::printf("{\"device\":\"%s\"}\n", backend->description().c_str());
-  for (const int64_t tokens : {2048, 8192, 16384, 32768}) {
+  std::vector<int64_t> lengths{2048, 8192, 16384, 32768};
+  if (argc > 5) lengths.clear();
+  for (int i = 5; i < argc; ++i) lengths.push_back(number(i, 0));
+  for (const int64_t tokens : lengths) {
     bench(*backend, {tokens, number(2, 64), number(3, 8), number(4, 128)}, arch, seconds);
   }
   return 0;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Packs what was built here so that it runs on a bare GPU machine: the programs, stripped, and the shared libraries that such
-# a machine lacks (Open MPI, HDF5, Boost, oneDNN, SentencePiece, the C++ runtime). glibc, the driver, cuBLASLt, cuDNN and
-# NVRTC are the machine's own.
+# a machine lacks (Open MPI, HDF5, Boost, oneDNN, SentencePiece, the C++ runtime); and, where ../shared/data or RINGBOLT_DATA
+# has them, the small models and the text of the steps `text` and `fp8`. glibc, the driver, cuBLASLt, cuDNN and NVRTC are the
+# machine's own.
 #
 #   bash tests/gpu/pack.sh [--build DIR] [--out FILE] [--try]        (default build/cuda, ringbolt-gpu.tar.gz)
 #
@@ -41,6 +42,15 @@ done
 strip "$pack"/bin/*
 cp "$here"/run.sh "$here"/README.md "$pack/gpu/"
 if [ -f "$here/peer_step.py" ]; then cp "$here/peer_step.py" "$pack/gpu/"; fi
+data=${RINGBOLT_DATA:-$here/../../../shared/data}
+for file in checkpoints/stories260K.bin checkpoints/babyllama_tok105_model5000.bin text/tinystories/tinystories_val_v1.txt \
+  tokenizers/tok512/tok512.model tokenizers/tok105/tok105.model; do
+  if [ -f "$data/$file" ]; then
+    mkdir -p "$pack/data/$(dirname "$file")" && cp "$data/$file" "$pack/data/$file"
+  else
+    echo "left out, not in $data: $file" >&2
+  fi
+done
 
 # --- libraries ----------------------------------------------------------------------------------------------------------
 machines_own='^(ld-linux|libc\.|libm\.|libpthread\.|libdl\.|librt\.|libresolv\.|libutil\.|linux-vdso|libcuda|libcublas|libcudnn|libcudart|libnvrtc|libnvJitLink)'
@@ -64,7 +74,7 @@ copy_with_libraries() {  # a program of this machine and the glibc that it needs
   cp -L "$(command -v "$1")" "$root/bin/"
   ldd "$(command -v "$1")" | grep -o '/[^ ]*' | while read -r library; do cp -L --parents "$library" "$root/" 2>/dev/null || true; done
 }
-for program in bash mkdir cat tee ls dirname head find tail rm cmp sleep basename; do copy_with_libraries "$program"; done
+for program in bash mkdir cat tee ls dirname head find tail rm cmp sleep basename awk cut grep paste; do copy_with_libraries "$program"; done
 for library in ld-linux-x86-64.so.2 libc.so.6 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1 libresolv.so.2 libutil.so.1; do
   cp -L "$(ldconfig -p | awk -v name="$library" '$1 == name && /x86-64/ {print $NF; exit}')" "$root/lib/x86_64-linux-gnu/" 2>/dev/null || true
 done

@@ -243,6 +243,17 @@ void gathers_in_rank_order_and_in_place(Communicator& ranks) {
   }
 }
 
+void finds_the_largest_of_each_element(Communicator& ranks) {
+  const size_t p = static_cast<size_t>(ranks.size());
+  std::vector<int64_t> counts;  // each rank has the largest of one
+  for (int r = 0; r < ranks.size(); ++r) counts.push_back(r == ranks.rank() ? -1 : -10 - ranks.rank());
+  std::vector<double> reals(counts.begin(), counts.end());
+  all_reduce_largest(ranks, std::span(counts));
+  all_reduce_largest(ranks, std::span(reals));
+  EXPECT_EQ(counts, std::vector<int64_t>(p, -1));
+  EXPECT_EQ(reals, std::vector<double>(p, -1));
+}
+
 void reduces_and_scatters_apart_and_in_place(Communicator& ranks) {
   const size_t p = static_cast<size_t>(ranks.size());
   const size_t mine = static_cast<size_t>(ranks.rank());
@@ -417,6 +428,7 @@ const std::vector<Promise>& promises() {
       {"SumsTheSameBitsOnAllRanks", sums_the_same_bits_on_all_ranks},
       {"SumsInRankOrder", sums_in_rank_order},
       {"GathersInRankOrderAndInPlace", gathers_in_rank_order_and_in_place},
+      {"FindsTheLargestOfEachElement", finds_the_largest_of_each_element},
       {"ReducesAndScattersApartAndInPlace", reduces_and_scatters_apart_and_in_place},
       {"TradesPiecesAllToAll", trades_pieces_all_to_all},
       {"BroadcastsFromAnyRoot", broadcasts_from_any_root},

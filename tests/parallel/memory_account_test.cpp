@@ -39,12 +39,7 @@ int64_t measured(Communicator& world, const TrainingShape& c) {
         std::make_unique<ResidentParameters>(*backend, c.model, c.dtype, StorePurpose::training);
   }
   initialise(*backend, *store, 1);
-  std::unique_ptr<Placement> placement;
-  if (c.mesh.world() > 1) {
-    placement = std::make_unique<MeshPlacement>(*backend, mesh, c.layout, c.attention);
-  } else {
-    placement = std::make_unique<WholePlacement>(*backend);
-  }
+  const auto placement = make_placement(*backend, mesh, c.layout, c.attention);
   std::vector<int64_t> offsets;
   for (int64_t b = 0; b <= c.batch_size; ++b) offsets.push_back(b * c.context_length);
   const PlacedTokens& mine = placement->place(offsets);
@@ -72,9 +67,8 @@ int64_t measured(Communicator& world, const EvaluationShape& c) {
   Transformer transformer(*backend, store, c.piece_tokens);
   const RotaryMethod method(c.model);
   const auto placement =
-      place_for_method(*backend, method, [&](const Visibility& seen) -> std::unique_ptr<Placement> {
-        if (c.mesh.world() == 1) return std::make_unique<WholePlacement>(*backend, seen, c.attention.dtype);
-        return std::make_unique<MeshPlacement>(*backend, mesh, c.layout, c.attention, seen);
+      place_for_method(*backend, method, [&](const Visibility& seen) {
+        return make_placement(*backend, mesh, c.layout, c.attention, seen);
       });
   std::vector<int64_t> offsets;
   for (int64_t w = 0; w <= c.windows; ++w) offsets.push_back(w * c.context_length);

@@ -28,7 +28,7 @@ std::vector<BackendCase> backend_cases();
 std::string cuda_case();
 std::unique_ptr<Backend> make_backend(const BackendCase& which, int threads = 0);
 /// "cpu_avx2_bf16", for INSTANTIATE_TEST_SUITE_P.
-std::string case_name(const testing::TestParamInfo<BackendCase>& info);
+std::string case_name(const ::testing::TestParamInfo<BackendCase>& info);
 inline void PrintTo(const BackendCase& which, std::ostream* out) {
   *out << which.device << ' ' << name_of(which.dtype);
 }
@@ -37,7 +37,7 @@ inline void PrintTo(const BackendCase& which, std::ostream* out) {
 std::string why_not(const BackendCase& which);
 
 /// A test of one device and type.
-class BackendTest : public testing::TestWithParam<BackendCase> {
+class BackendTest : public ::testing::TestWithParam<BackendCase> {
  protected:
   void SetUp() override {
     if (const std::string why = why_not(GetParam()); !why.empty()) GTEST_SKIP() << why;
@@ -58,5 +58,5 @@ inline double eps(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
 
 #define RINGBOLT_FOR_EACH_BACKEND(suite)                                                    \
   INSTANTIATE_TEST_SUITE_P(Devices, suite,                                                  \
-                           testing::ValuesIn(::ringbolt::testing_support::backend_cases()), \
+                           ::testing::ValuesIn(::ringbolt::testing_support::backend_cases()), \
                            ::ringbolt::testing_support::case_name)

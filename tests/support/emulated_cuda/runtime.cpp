@@ -16,7 +16,7 @@ namespace {
 thread_local cudaError_t last_error = cudaSuccess;
 
 constexpr int kMultiprocessors = 132;  // as many as an H100, so that plans are those of one
-constexpr char kName[] = "emulated";
+constexpr char kName[] = "emulated, no GPU";
 
 /// Whether what is known now contradicts the kind.
 bool contradicts(const void* to, const void* from, cudaMemcpyKind kind) {
