@@ -2,7 +2,14 @@
 // gradients over NCCL's communicator, on the emulated device with a stand-in for NCCL.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/cuda/cuda_backend.h"
@@ -86,6 +93,113 @@ TEST(RecordedOnRanks, MicroBatchesHaveTheBitsOfThoseRunAsTheyAre) {
     EXPECT_GT(recorded.traffic.received_bytes, 0);
   }
   Device::get().set_seed(1);
+}
+
+TEST(RecordedOnRanks, AReplayThatAnotherRankLeavesAloneIsAbortedAndSaysSo) {
+  constexpr double kShort = 0.5;
+  std::atomic<bool> over = false;
+  run_thread_ranks(2, kShort, [&](Communicator& world) {
+    const std::unique_ptr<Backend> backend = make_cuda_backend();
+    const auto ranks = make_nccl_communicator(world, *backend);
+    const int other = 1 - ranks->rank();
+    Tensor sent = backend->allocate(DType::f32, {5}), received = backend->allocate(DType::f32, {5});
+    const auto exchange = [&] {
+      ranks->send_receive({sent.view().bytes(), 20}, other, {received.view().bytes(), 20}, other,
+                          Tag::ring_operand)
+          .wait();
+    };
+    backend->fill_zero(sent);
+    exchange();
+    const std::unique_ptr<Recording> recording = backend->recorder()->record(exchange);
+    recording->replay();
+    backend->synchronize();
+    EXPECT_EQ(download_f32(*backend, received), std::vector<float>(5, 0.0F));
+    if (world.rank() == 1) {
+      while (!over) std::this_thread::yield();
+      return;
+    }
+    world.context().step = 7;
+    recording->replay();
+    backend->synchronize();  // until the watchdog has it aborted
+    std::string said;
+    try {
+      ranks->barrier();
+    } catch (const CommError& error) {
+      said = error.what();
+    }
+    over = true;
+    EXPECT_NE(said.find("rank 0 waited 0.5 s for the other ranks in a recorded micro-batch of step 7"),
+              std::string::npos)
+        << said;
+  });
+}
+
+using Counts = std::map<std::string, int64_t>;
+
+/// What all ranks give to the device in one layer's attention, forward and backward, a rank having
+/// two halves of 128 tokens.
+std::pair<Counts, Counts> counts_of_ring(int ranks) {
+  std::pair<Counts, Counts> counts;
+  run_thread_ranks(ranks, kTimeout, [&](Communicator& world) {
+    const std::unique_ptr<Backend> backend = make_cuda_backend();
+    const auto tensors = make_nccl_communicator(world, *backend);
+    Mesh mesh(world, *tensors, {.inner = ranks});
+    const int64_t tokens = 256;
+    const std::vector<int64_t> offsets{0, tokens * ranks};
+    const SequenceLayout layout(LayoutKind::zigzag, offsets, ranks, 1);
+    const auto attention = make_distributed_attention(
+        *backend, mesh, layout, AttentionSlice::Mask::causal, {});
+    const auto zeros = [&](DType dtype, Shape shape) {
+      Tensor x = backend->allocate(dtype, shape);
+      backend->fill_zero(x);
+      return x;
+    };
+    const Shape heads{tokens, 2, 16}, keys{tokens, 2, 16};
+    Tensor q = zeros(DType::bf16, heads), kv = zeros(DType::bf16, keys),
+           out = zeros(DType::bf16, heads), dout = zeros(DType::bf16, heads),
+           dq = zeros(DType::bf16, heads), dkv = zeros(DType::bf16, keys),
+           lse = zeros(DType::f32, {tokens, 2});
+    const auto counted = [&](Counts& into, const auto& work) {
+      for (int repetition = 0; repetition < 2; ++repetition) {  // the first connects the ranks
+        backend->synchronize();
+        world.barrier();
+        if (world.rank() == 0) static_cast<void>(Device::get().take_counts());
+        world.barrier();
+        work();
+        world.barrier();
+        if (world.rank() == 0) into = Device::get().take_counts();
+      }
+    };
+    counted(counts.first, [&] { attention->forward(0, q, kv, out, lse); });
+    counted(counts.second, [&] { attention->backward(0, q, kv, dout, out, lse, dq, dkv); });
+    backend->synchronize();
+    world.barrier();
+  });
+  return counts;
+}
+
+/// Of a rank, averaged: what another ring position costs it.
+TEST(RecordedOnRanks, AStepOfARingHasFewLaunches) {
+  const auto two = counts_of_ring(2), three = counts_of_ring(3);
+  const auto step = [&](const Counts& of_two, const Counts& of_three, const char* direction) {
+    std::map<std::string, double> each;
+    for (const auto& [what, count] : of_three)
+      each[what] = static_cast<double>(count) / 3 -
+                   (of_two.contains(what) ? static_cast<double>(of_two.at(what)) / 2 : 0);
+    std::printf("    a step %s:", direction);
+    for (const auto& [what, count] : each)
+      if (count != 0) std::printf(" %.2f %s,", count, what.c_str());
+    std::printf("\n");
+    return each;
+  };
+  const auto forward = step(two.first, three.first, "forward");
+  const auto backward = step(two.second, three.second, "backward");
+  EXPECT_NEAR(forward.at("cuDNN attention"), 1, 1e-9);
+  EXPECT_LE(forward.at("kernel"), 1);  // merges the block's result into the running one
+  EXPECT_EQ(forward.at("wait"), 0);
+  EXPECT_NEAR(backward.at("cuDNN attention"), 1, 1e-9);
+  EXPECT_LE(backward.at("kernel"), 7);
+  EXPECT_EQ(backward.at("wait"), 0);
 }
 
 TEST(RecordedOnRanks, CopiesThroughTheHostSayThatTheyCannotBeRecorded) {
