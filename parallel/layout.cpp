@@ -209,7 +209,7 @@ std::vector<AttentionSlice> SequenceLayout::slices(int query_rank, int key_rank,
       if (slice.queries() > 0) result.push_back(slice);
     }
   }
-  return result;
+  return joined(result);
 }
 
 int64_t SequenceLayout::pairs(int query_rank, Mask mask) const {

@@ -44,6 +44,62 @@ std::pair<AttentionSlice, AttentionSlice> cut(const AttentionSlice& slice, int64
 
 }  // namespace
 
+namespace {
+
+bool is_full(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::full && !s.left_diagonal; }
+bool is_causal(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::causal && !s.left_diagonal; }
+bool have_same_queries(const AttentionSlice& a, const AttentionSlice& b) {
+  return a.query_begin == b.query_begin && a.query_end == b.query_end;
+}
+bool have_same_keys(const AttentionSlice& a, const AttentionSlice& b) {
+  return a.key_begin == b.key_begin && a.key_end == b.key_end;
+}
+
+/// The last two slices of the list, as one rectangle.
+bool join_rectangles(std::vector<AttentionSlice>& list) {
+  if (list.size() < 2) return false;
+  AttentionSlice& first = list[list.size() - 2];
+  const AttentionSlice& second = list.back();
+  if (!is_full(first) || !is_full(second)) return false;
+  const bool beside = have_same_queries(first, second) && first.key_end == second.key_begin;
+  const bool below = have_same_keys(first, second) && first.query_end == second.query_begin;
+  if (!beside && !below) return false;
+  first.key_end = second.key_end;
+  first.query_end = second.query_end;
+  list.pop_back();
+  return true;
+}
+
+/// The last three: a square on the diagonal, what the rows below see of its keys, and the next square.
+bool join_squares(std::vector<AttentionSlice>& list) {
+  if (list.size() < 3) return false;
+  AttentionSlice& square = list[list.size() - 3];
+  const AttentionSlice& between = list[list.size() - 2];
+  const AttentionSlice& next = list.back();
+  const auto is_square = [](const AttentionSlice& s) {
+    return is_causal(s) && s.diagonal == 0 && s.queries() == s.keys();
+  };
+  if (!is_square(square) || !is_full(between) || !is_square(next)) return false;
+  if (!have_same_keys(square, between) || square.query_end != between.query_begin) return false;
+  if (!have_same_queries(between, next) || between.key_end != next.key_begin) return false;
+  square.query_end = next.query_end;
+  square.key_end = next.key_end;
+  list.resize(list.size() - 2);
+  return true;
+}
+
+}  // namespace
+
+std::vector<AttentionSlice> joined(SliceList slices) {
+  std::vector<AttentionSlice> result;
+  for (const AttentionSlice& slice : slices) {
+    result.push_back(slice);
+    while (join_rectangles(result) || join_squares(result)) {
+    }
+  }
+  return result;
+}
+
 std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(SliceList slices) {
   std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> result;
   int64_t wanted = attention_pairs(slices) / 2;

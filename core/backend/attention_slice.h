@@ -49,6 +49,10 @@ using SliceList = std::span<const AttentionSlice>;
 /// Query-key pairs of the whole list. One pair costs 4 D floating-point operations a head forward, 10 D backward.
 int64_t attention_pairs(SliceList slices);
 
+/// The same pairs by fewer slices: neighbours of the list that make up one rectangle, or one causal square cut into two
+/// squares and the rectangle between them, become one. Each slice costs a device a call, and each call a merge.
+std::vector<AttentionSlice> joined(SliceList slices);
+
 /// Two lists of the same pairs, cut by query rows so that each has half of them, give or take a row.
 std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(SliceList slices);
 

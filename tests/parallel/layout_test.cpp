@@ -152,6 +152,21 @@ TEST(SequenceLayout, SaysFullWhereTheDiagonalReachesNoPair) {
             (std::vector<AttentionSlice>{{4, 8, 0, 8, Mask::full, 0}}));
 }
 
+TEST(SequenceLayout, AZigzagStepIsOneSlice) {
+  for (int ranks = 2; ranks <= 8; ++ranks) {
+    const SequenceLayout layout(LayoutKind::zigzag, Offsets{0, 2 * 5 * ranks}, ranks);
+    for (int q = 0; q < ranks; ++q) {
+      for (int k = 0; k < ranks; ++k) {
+        const auto slices = layout.slices(q, k, Mask::causal);
+        const AttentionSlice expected = q == k  ? AttentionSlice{0, 10, 0, 10, Mask::causal, 0}
+                                        : q > k ? AttentionSlice{0, 10, 0, 5, Mask::full, 0}
+                                                : AttentionSlice{5, 10, 0, 10, Mask::full, 0};
+        EXPECT_EQ(slices, std::vector<AttentionSlice>{expected}) << q << ", " << k;
+      }
+    }
+  }
+}
+
 TEST(SequenceLayout, StripesHaveADiagonalForEveryPairOfRanks) {
   const SequenceLayout layout(LayoutKind::striped, Offsets{0, 16}, 2);
   EXPECT_EQ(layout.slices(1, 0, Mask::causal),

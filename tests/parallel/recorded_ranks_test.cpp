@@ -168,6 +168,7 @@ std::pair<Counts, Counts> counts_of_ring(int ranks) {
         work();
         world.barrier();
         if (world.rank() == 0) into = Device::get().take_counts();
+        world.barrier();  // the others wait for the device only now
       }
     };
     counted(counts.first, [&] { attention->forward(0, q, kv, out, lse); });
@@ -181,6 +182,9 @@ std::pair<Counts, Counts> counts_of_ring(int ranks) {
 /// Of a rank, averaged: what another ring position costs it.
 TEST(RecordedOnRanks, AStepOfARingHasFewLaunches) {
   const auto two = counts_of_ring(2), three = counts_of_ring(3);
+  const auto of = [](const std::map<std::string, double>& counts, const std::string& what) {
+    return counts.contains(what) ? counts.at(what) : 0;
+  };
   const auto step = [&](const Counts& of_two, const Counts& of_three, const char* direction) {
     std::map<std::string, double> each;
     for (const auto& [what, count] : of_three)
@@ -194,12 +198,15 @@ TEST(RecordedOnRanks, AStepOfARingHasFewLaunches) {
   };
   const auto forward = step(two.first, three.first, "forward");
   const auto backward = step(two.second, three.second, "backward");
-  EXPECT_NEAR(forward.at("cuDNN attention"), 1, 1e-9);
-  EXPECT_LE(forward.at("kernel"), 1);  // merges the block's result into the running one
-  EXPECT_EQ(forward.at("wait"), 0);
-  EXPECT_NEAR(backward.at("cuDNN attention"), 1, 1e-9);
-  EXPECT_LE(backward.at("kernel"), 7);
-  EXPECT_EQ(backward.at("wait"), 0);
+  EXPECT_NEAR(of(forward, "cuDNN attention"), 1, 1e-9);
+  EXPECT_NEAR(of(forward, "kernel"), 1, 1e-9);  // merges the block's result into the running one
+  EXPECT_EQ(of(forward, "wait"), 0);
+  // The first step's work is done by halves, whose lengths differ with the ranks.
+  EXPECT_NEAR(of(backward, "cuDNN attention"), 1, 0.5);
+  // log-sum-exps and output for cuDNN; its dq, dk and dv to the sums; the sum that arrived.
+  EXPECT_LE(of(backward, "kernel"), 6);
+  EXPECT_LE(of(backward, "cudaMemsetAsync"), 1);  // a sum begins with zeros
+  EXPECT_EQ(of(backward, "wait"), 0);
 }
 
 TEST(RecordedOnRanks, CopiesThroughTheHostSayThatTheyCannotBeRecorded) {

@@ -44,6 +44,39 @@ TEST(AttentionSlice, CountsPairsAsBruteForceDoes) {
   EXPECT_EQ(compared, 8 * 8 * 19 * 2 * 5);
 }
 
+TEST(AttentionSlice, JoinedListsHoldTheSamePairsInAsFewSlicesAsTheyMakeUp) {
+  struct Case {
+    std::vector<AttentionSlice> list;
+    size_t joined;
+  };
+  const std::vector<Case> cases = {
+      {{{0, 4, 0, 7, Mask::full, 0}, {4, 9, 0, 7, Mask::full, 0}}, 1},   // one below the other
+      {{{2, 4, 0, 7, Mask::full, 0}, {2, 4, 7, 9, Mask::full, 0}}, 1},   // side by side
+      {{{0, 4, 0, 4, Mask::full, 0}, {0, 4, 4, 9, Mask::full, 0}, {4, 9, 0, 4, Mask::full, 0}, {4, 9, 4, 9, Mask::full, 0}}, 1},
+      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 1},
+      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0},
+        {20, 30, 0, 7, Mask::full, 0}, {20, 30, 7, 20, Mask::full, 0}, {20, 30, 20, 30, Mask::causal, 0}}, 1},
+      // What must stay as it is: a gap, other keys, other diagonals, windows, two documents.
+      {{{0, 4, 0, 7, Mask::full, 0}, {5, 9, 0, 7, Mask::full, 0}}, 2},
+      {{{0, 4, 0, 7, Mask::full, 0}, {4, 9, 0, 8, Mask::full, 0}}, 2},
+      {{{0, 7, 0, 7, Mask::causal, -1}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 3},
+      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 1}}, 3},
+      {{{0, 4, 0, 7, Mask::full, 0, -2}, {4, 9, 0, 7, Mask::full, 0}}, 2},
+      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 2},
+      {{}, 0}};
+  for (const Case& c : cases) {
+    const std::vector<AttentionSlice> actual = joined(c.list);
+    EXPECT_EQ(actual.size(), c.joined);
+    EXPECT_EQ(attention_pairs(actual), attention_pairs(c.list));
+    for (int64_t i = 0; i < 40; ++i) {
+      std::vector<int64_t> keys = reference::visible_keys(actual, i), expected = reference::visible_keys(c.list, i);
+      std::sort(keys.begin(), keys.end());
+      std::sort(expected.begin(), expected.end());
+      EXPECT_EQ(keys, expected) << "row " << i;
+    }
+  }
+}
+
 TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
   const std::vector<std::vector<AttentionSlice>> lists = {
       {{0, 40, 0, 40, Mask::causal, 0}},
