@@ -95,12 +95,12 @@ class ForwardRun {
     const RotaryMethod method(bench_.config);
     const RotaryTables rotary = rotary_tables(backend_, method, tokens());
     const int64_t short_length = std::min(tokens(), on_gpu() ? shape_.piece_tokens : 256);
-    static_cast<void>(time_forward(backend_, world_, model, *placement, rotary, short_length, 0));
+    static_cast<void>(time_forward(backend_, world_, model, *placement, rotary, short_length, {}));
     Progress progress(concat("forward, ", name_of(dtype_)), bench_.config.num_hidden_layers,
                       "layers", bench_.progress);
     ForwardTiming timing =
-        time_forward(backend_, world_, model, *placement, rotary, tokens(), bench_.seconds,
-                     [&](int64_t done) { progress.update(done); });
+        time_forward(backend_, world_, model, *placement, rotary, tokens(),
+                     {.seconds = bench_.seconds}, [&](int64_t done) { progress.update(done); });
     progress.finish();
     return timing;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <iterator>
 #include <span>
 #include <utility>
 
@@ -70,7 +71,7 @@ ForwardRates higher(const ForwardRates& a, const ForwardRates& b) {
 
 ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& model,
                            Placement& placement, const RotaryTables& rotary, int64_t tokens,
-                           double seconds, const LayerProgress& progress) {
+                           const ForwardPasses& repeat, const LayerProgress& progress) {
   const auto layers = static_cast<size_t>(model.config().num_hidden_layers);
   const EvaluationProtocol protocol{
       .context_length = tokens, .windows = 1, .bos_id = 0, .buckets = 1};
@@ -107,7 +108,7 @@ ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& m
     spent += last;
     passes.push_back(std::move(durations));
     result.loss = loss.mean();
-  } while (spent + last <= seconds);
+  } while (std::ssize(passes) < repeat.least || spent + last <= repeat.seconds);
   const std::vector<double> middle = medians(passes);
   result.seconds = middle[0];
   result.table_seconds = middle[1];

@@ -46,11 +46,15 @@ struct ForwardTiming {
   double loss = 0;         ///< mean; near ln V where the weights know nothing
 };
 
-/// One pass over `tokens` random tokens, and as many more as `seconds` have room for. The device is
-/// waited for after each layer. `progress` sees the first pass. Collective; the same on all ranks.
+struct ForwardPasses {
+  int64_t least = 1;   ///< however long they take
+  double seconds = 0;  ///< and as many more as this has room for
+};
+/// Passes over `tokens` random tokens. The device is waited for after each layer. `progress` sees
+/// the first pass. Collective; the same on all ranks.
 ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& model,
                            Placement& placement, const RotaryTables& rotary, int64_t tokens,
-                           double seconds, const LayerProgress& progress = {});
+                           const ForwardPasses& repeat, const LayerProgress& progress = {});
 
 /// What a timing is held to.
 struct ForwardFloor {
