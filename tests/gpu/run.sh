@@ -65,8 +65,9 @@ large() {  # the model that fits the GPU, with its training state
 }
 
 if [ $rehearse = no ]; then
-  tests='cuda'            # in the names of its tests
-  operation_tests='*/cuda_*' model_tests='*/cuda_*' rank_tests='*cuda*:*NcclOnAGpu*' mpi_rank_tests='*cuda*' mpi_ranks=(1 2 3 4)
+  device_name='cuda'      # in the names of its tests
+  operation_tests='*/cuda_*:-*LargeTensors*' large_tests='*LargeTensors*/cuda_*' model_tests='*/cuda_*'
+  rank_tests='*cuda*:*NcclOnAGpu*' mpi_rank_tests='*cuda*' mpi_ranks=(1 2 3 4)
   attention_shapes=(64 8 128 2048 8192 16384 32768)  # heads, for keys and values, head dimension, tokens…
   step_model=$(large) step_context=16K layer_model=llama2-7b layer_context=16K profile_model=llama2-7b,layers=4
   forward_model=llama2-7b,layers=2 whole_model=llama2-7b whole_layers=32 long_context=1M
@@ -75,8 +76,9 @@ if [ $rehearse = no ]; then
   text_tokens=200 fp8_lengths=256,1K,4K fp8_tokens=64K
   peer_shape=(--layers "$([ "$step_model" = llama2-7b ] && echo 32 || echo 12)" --context 16384)
 else
-  tests='emulated'
-  operation_tests='*/emulated_*:-*EveryHeadDimension*:*LengthsOf*:*SequencesOf*:*SlicesOfEvery*:*AttentionWindow*:*InSeveralPasses*'
+  device_name='emulated'
+  large_tests='*LargeTensors*/emulated_*'  # which are skipped without a variable
+  operation_tests='*/emulated_*:-*LargeTensors*:*EveryHeadDimension*:*LengthsOf*:*SequencesOf*:*SlicesOfEvery*:*AttentionWindow*:*InSeveralPasses*'
   model_tests='*EvaluationAndNextLogits*/emulated_*:*DecaysMatricesOnly*/emulated_*'
   rank_tests='*emulated_*On[12]:*EveryWay/emulated_on1:*OnACpu*:*NcclOnAGpu*' mpi_rank_tests='*emulated*' mpi_ranks=(1 2)
   attention_shapes=(4 2 16 128 256)
@@ -95,7 +97,12 @@ step_device() {
   if command -v nvidia-smi >/dev/null; then nvidia-smi && nvidia-smi -q -d CLOCK,POWER,ECC; fi
   "$ringbolt" info --device cuda --json "$out/device.json" && "$ringbolt" info --device cuda
 }
-step_operations() { "$(program backend_test)" --gtest_filter="$operation_tests" --gtest_output="json:$out/operations.json"; }
+tests() {  # program, filter, name of the JSON: skipped where all of them are
+  "$(program "$1")" --gtest_filter="$2" --gtest_output="json:$out/$3.json" || return 1
+  if ! grep -q '"result": "COMPLETED"' "$out/$3.json"; then echo "no test ran" && return 77; fi
+}
+step_operations() { tests backend_test "$operation_tests" operations; }
+step_large() { tests backend_test "$large_tests" large; }
 step_attention() {
   "$(program cuda_attention_benchmark)" "$(seconds_of 1)" "${attention_shapes[@]}" | tee "$out/attention.jsonl"
 }
@@ -118,7 +125,7 @@ whole_forward_seconds() {  # all layers as the step `forward` found them, and wh
   layer=$(sed -n 's/.*"layer_median_seconds": \([0-9]*\).*/\1/p' "$out/forward.json" 2>/dev/null)
   echo $(((${layer:-14} + 1) * whole_layers + 30))
 }
-step_model() { "$(program model_test)" --gtest_filter="$model_tests" --gtest_output="json:$out/model.json"; }
+step_model() { tests model_test "$model_tests" model; }
 step_rowwise() {
   bench rowwise --what rowwise --model "$layer_model" --context-length "$layer_context" --seconds "$(seconds_of 0.3)"
 }
@@ -157,10 +164,10 @@ step_fp8() {  # what fp8 attention costs in loss, on the GPU and on the CPU, whi
 step_sanitizer() {
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed" && return 77; }
   compute-sanitizer --error-exitcode 9 "$(program backend_test)" \
-    --gtest_filter="*/${tests}_*:-*4096*:*Deterministic*" --gtest_brief=1
+    --gtest_filter="*/${device_name}_*:-*4096*:*Deterministic*:*LargeTensors*" --gtest_brief=1
 }
 step_ranks() {  # rings of 1 to 4 on the one GPU, as threads and as processes, and NCCL with one rank
-  "$(program device_ranks_test)" --gtest_filter="$rank_tests" --gtest_output="json:$out/ranks.json" || return 1
+  tests device_ranks_test "$rank_tests" ranks || return
   command -v mpirun >/dev/null || { echo "mpirun is not installed: ranks as processes were not tried" && return 0; }
   local n
   for n in "${mpi_ranks[@]}"; do
@@ -193,7 +200,7 @@ step_ranks_sanitizer() {
   local tool
   for tool in memcheck racecheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 9 "$(program device_ranks_test)" \
-      --gtest_filter="*AttentionMatches*${tests}_on[23]:*PassesBlocks*${tests}*On2" --gtest_brief=1 || return 1
+      --gtest_filter="*AttentionMatches*${device_name}_on[23]:*PassesBlocks*${device_name}*On2" --gtest_brief=1 || return 1
   done
 }
 step_ring_profile() {  # time by kind: attention, merges, copies, and what is none of them
@@ -213,8 +220,8 @@ step_profile() {
     --model "$profile_model" --context-length "$step_context" --recompute block-keep-attention --seconds "$(seconds_of 1)" --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training forward ranks ring ranks_training model rowwise matmul text fp8 peer sanitizer
-  ranks_sanitizer profile ring_profile forward_whole)
+readonly steps=(device operations attention training forward ranks ring ranks_training model large rowwise matmul text fp8 peer
+  sanitizer ranks_sanitizer profile ring_profile forward_whole)
 
 # --- running them -------------------------------------------------------------------------------------------------------
 entries='' status_of_all=0 child='' device=null

@@ -278,6 +278,11 @@ void Device::require_host(const void* pointer, size_t bytes, const char* what) {
     fail(std::string(what) + ": it ends outside its block of memory");
 }
 
+size_t Device::total_bytes() {
+  const char* text = std::getenv("RINGBOLT_EMULATED_CUDA_GIB");
+  return (text == nullptr ? size_t{8} : std::strtoull(text, nullptr, 10)) << 30;
+}
+
 size_t Device::free_bytes() {
   const std::lock_guard lock(memory_mutex_);
   return total_bytes() - std::min(total_bytes(), used_bytes_);

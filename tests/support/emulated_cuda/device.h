@@ -81,7 +81,8 @@ class Device {
   void release_pinned(void* pointer);
   Residence residence(const void* pointer);
   size_t free_bytes();
-  static constexpr size_t total_bytes() { return size_t{8} << 30; }
+  /// 8 GiB, or as many as RINGBOLT_EMULATED_CUDA_GIB says.
+  static size_t total_bytes();
 
   /// For work that runs: ends the process unless the bytes lie in one block of the device, or, on
   /// the host, in none of it.
