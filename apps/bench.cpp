@@ -43,6 +43,7 @@ struct BenchOptions {
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
+  bool cuda_graph = false;
   bool one_rank = false;
   AttentionDType attention_dtype = AttentionDType::model;
   MeshOptions mesh;
@@ -84,6 +85,9 @@ struct BenchOptions {
                                {"block", Recompute::block},
                                {"block-keep-attention", Recompute::block_keep_attention}},
                               "What backward computes again; not counted as work");
+    options.flag("cuda-graph", cuda_graph,
+                 "Times the step a second time, recorded as a CUDA graph and replayed: what the "
+                 "host's launches cost. Wants --what step and --device cuda");
     declare_attention_dtype(options, attention_dtype);
     mesh.declare(options, StorePurpose::inference);
     options.flag(
@@ -131,15 +135,17 @@ ModelConfig step_config(const BenchOptions& o) {
   return config;
 }
 
-void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
-                BenchTable& report) {
+/// Returns the median time, in seconds.
+double bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                  bool recorded, BenchTable& report) {
   const ModelConfig config = step_config(o);
   const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
     return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
-      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
+      bench_training_step(backend,
+                          {config, o.context_length, o.batch_size, o.recompute, recorded}, dtype,
                           o.seconds, peak, rotary);
   Json& row = report.add(step.result);
   row.set("tokens_per_second", step.tokens_per_second)
@@ -151,6 +157,16 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                      format_bytes(step.peak_bytes), "; attention counted in full: ",
                      fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1),
                      " GFLOP/s"));
+  return step.result.timing.median_seconds;
+}
+
+void bench_steps(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                 BenchTable& report) {
+  const double plain = bench_step(o, backend, dtype, peak, false, report);
+  if (!o.cuda_graph) return;
+  const double replayed = bench_step(o, backend, dtype, peak, true, report);
+  report.note(concat("the step as a CUDA graph takes ", fixed(100 * replayed / plain, 1),
+                     "% of its time, ", name_of(dtype)));
 }
 
 /// Row-wise operations at a layer's widths, beside a copy of memory.
@@ -236,7 +252,7 @@ void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
       progress.update(++done);
     }
     if (o.wants(What::step)) {
-      bench_step(o, backend, dtype, peak, report);
+      bench_steps(o, backend, dtype, peak, report);
       progress.update(++done);
     }
   }
@@ -310,6 +326,12 @@ void refuse_idle_options(const BenchOptions& o, const OptionSet& options) {
   belongs_to(What::ring, "ring", {"one-rank"});
   belongs_to(What::forward, "forward",
              {"attention", "sequence-ranks", "head-ranks", "inner-ranks", "attention-dtype"});
+  belongs_to(What::step, "step", {"cuda-graph"});
+  if (o.cuda_graph && o.device.device != Device::cuda) {
+    throw UsageError(message("--cuda-graph does not go with --device cpu",
+                             "only what a GPU is given can be recorded",
+                             "Use --device cuda, or leave it out."));
+  }
 }
 
 }  // namespace
