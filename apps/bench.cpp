@@ -90,9 +90,10 @@ struct BenchOptions {
                  "host's launches cost. Wants --what step and --device cuda");
     declare_attention_dtype(options, attention_dtype);
     mesh.declare(options, StorePurpose::inference);
-    options.flag("one-rank", one_rank,
-                 "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
-                 "gain over it (1 is all that ranks on one GPU can)");
+    options.flag(
+        "one-rank", one_rank,
+        "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
+        "gain over it (1 is all that ranks on one GPU can)");
     device.declare(options);
     out.declare(options);
     options.example("bench");
@@ -116,7 +117,8 @@ struct BenchOptions {
 };
 
 std::vector<DType> dtypes_of(const BenchOptions& o) {
-  const bool has_bf16 = o.device.device == Device::cuda || cpu::measure_peak(cpu::choose_isa(), DType::bf16, 0.01) > 0;
+  const bool has_bf16 = o.device.device == Device::cuda ||
+                        cpu::measure_peak(cpu::choose_isa(), DType::bf16, 0.01) > 0;
   if (o.dtypes == Dtypes::bf16 && !has_bf16) {
     throw DeviceError(message("there is no bf16 peak to compare with",
                               "this machine has no such instructions", "Use --dtype f32."));
@@ -192,9 +194,10 @@ void bench_rotary(const BenchOptions& o, Backend& backend, BenchTable& report) {
                                                     cpu ? 512 : 8192, cpu ? 2048 : 32768);
     const double share = timing.median_seconds / layer.seconds();
     report.note(concat("one layer of ", name, " forward there, ", name_of(dtype), ": ",
-                       format_duration(layer.seconds()), " (scaled by FLOP: matrix products timed at ",
-                       layer.matrix_tokens, " tokens, attention at ", layer.attention_tokens,
-                       "); the table takes ", fixed(100 * share, 4), "% of it"));
+                       format_duration(layer.seconds()),
+                       " (scaled by FLOP: matrix products timed at ", layer.matrix_tokens,
+                       " tokens, attention at ", layer.attention_tokens, "); the table takes ",
+                       fixed(100 * share, 4), "% of it"));
     report.add_row(Json::object()
                        .set("name", "rotary table")
                        .set("dtype", name_of(dtype))
@@ -256,7 +259,8 @@ void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
   progress.finish();
 }
 
-RankReport bench_attention_on_ranks(const BenchOptions& o, Backend& backend, Communicator& tensors) {
+RankReport bench_attention_on_ranks(const BenchOptions& o, Backend& backend,
+                                    Communicator& tensors) {
   const RingBench bench{.lengths = o.attention_lengths,
                         .head_dims = o.head_dims,
                         .heads = o.heads,
@@ -287,8 +291,7 @@ RankReport bench_on_ranks(const BenchOptions& o) {
   RankReport report;
   run_on_ranks("bench", o.mesh.ranks, [&](Communicator& world) {
     const std::unique_ptr<Backend> backend = o.device.make_backend(o.mesh.ranks.local_ranks);
-    const auto tensors =
-        make_tensor_communicator("bench", o.device, o.mesh.ranks, world, *backend);
+    const auto tensors = make_tensor_communicator("bench", o.device, o.mesh.ranks, world, *backend);
     RankReport mine = o.what == What::ring ? bench_attention_on_ranks(o, *backend, *tensors)
                                            : bench_forward_on_ranks(o, *backend, world, *tensors);
     mine.device = backend->description();
@@ -346,7 +349,8 @@ int run_bench(const Arguments& arguments) {
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
-  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) || o.wants(What::forward))
+  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) ||
+      o.wants(What::forward))
     static_cast<void>(step_config(o));
   refuse_idle_options(o, options);
   refuse_idle_ranks(o);
