@@ -115,7 +115,9 @@ std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(Slice
         high = middle;
       }
     }
-    const auto [top, bottom] = cut(slice, low);
+    // cuDNN takes lengths of whole tiles as they lie; others are copied and padded.
+    if (slice.queries() >= 16 * kCutRows) low = (low + kCutRows / 2) / kCutRows * kCutRows;
+    const auto [top, bottom] = cut(slice, std::min(low, slice.queries()));
     wanted -= top.pairs();
     if (top.queries() > 0) result.first.push_back(top);
     if (bottom.queries() > 0) result.second.push_back(bottom);

@@ -53,7 +53,9 @@ int64_t attention_pairs(SliceList slices);
 /// squares and the rectangle between them, become one. Each slice costs a device a call, and each call a merge.
 std::vector<AttentionSlice> joined(SliceList slices);
 
-/// Two lists of the same pairs, cut by query rows so that each has half of them, give or take a row.
+/// Two lists of the same pairs, cut by query rows so that each has half of them, give or take a row; large slices are cut
+/// at a multiple of kCutRows, 3 % of their rows away at most.
+inline constexpr int64_t kCutRows = 128;
 std::pair<std::vector<AttentionSlice>, std::vector<AttentionSlice>> halves(SliceList slices);
 
 /// The same pairs by slices without a left diagonal, for a device that has none: about two for each row of a window.

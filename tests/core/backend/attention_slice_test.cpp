@@ -105,6 +105,20 @@ TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
   }
 }
 
+TEST(AttentionSlice, HalvesOfLargeSlicesAreWholeTiles) {
+  for (const AttentionSlice& slice : {AttentionSlice{0, 8192, 0, 8192, Mask::causal, 0},
+                                      AttentionSlice{2048, 4096, 0, 4096, Mask::full, 0}, AttentionSlice{0, 2176, 0, 2176, Mask::causal, 0}}) {
+    const auto [first, second] = halves(std::vector<AttentionSlice>{slice});
+    ASSERT_EQ(first.size(), 1U);
+    ASSERT_EQ(second.size(), 1U);
+    EXPECT_EQ(first[0].queries() % kCutRows, 0);
+    EXPECT_EQ(first[0].query_end, second[0].query_begin);
+    EXPECT_EQ(first[0].pairs() + second[0].pairs(), slice.pairs());
+    // Half a tile of rows more or less on either side.
+    EXPECT_LE(std::abs(first[0].pairs() - second[0].pairs()), kCutRows * slice.keys());
+  }
+}
+
 TEST(AttentionSlice, CountsPairsOfAMillionTokensIn64Bits) {
   const int64_t tokens = int64_t{1} << 20;
   const AttentionSlice slice{0, tokens, 0, tokens, Mask::causal, 0};
