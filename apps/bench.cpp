@@ -43,6 +43,7 @@ struct BenchOptions {
   int64_t context_length = 2048;
   int64_t batch_size = 1;
   Recompute recompute = Recompute::none;
+  bool cuda_graph = false;
   bool one_rank = false;
   AttentionDType attention_dtype = AttentionDType::model;
   MeshOptions mesh;
@@ -84,11 +85,15 @@ struct BenchOptions {
                                {"block", Recompute::block},
                                {"block-keep-attention", Recompute::block_keep_attention}},
                               "What backward computes again; not counted as work");
+    options.flag("cuda-graph", cuda_graph,
+                 "Times the step a second time, recorded as a CUDA graph and replayed: what the "
+                 "host's launches cost. Wants --what step and --device cuda");
     declare_attention_dtype(options, attention_dtype);
     mesh.declare(options, StorePurpose::inference);
-    options.flag("one-rank", one_rank,
-                 "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
-                 "gain over it (1 is all that ranks on one GPU can)");
+    options.flag(
+        "one-rank", one_rank,
+        "With --what ring: times the whole sequence on rank 0 alone, too, and what the ranks "
+        "gain over it (1 is all that ranks on one GPU can)");
     device.declare(options);
     out.declare(options);
     options.example("bench");
@@ -112,7 +117,8 @@ struct BenchOptions {
 };
 
 std::vector<DType> dtypes_of(const BenchOptions& o) {
-  const bool has_bf16 = o.device.device == Device::cuda || cpu::measure_peak(cpu::choose_isa(), DType::bf16, 0.01) > 0;
+  const bool has_bf16 = o.device.device == Device::cuda ||
+                        cpu::measure_peak(cpu::choose_isa(), DType::bf16, 0.01) > 0;
   if (o.dtypes == Dtypes::bf16 && !has_bf16) {
     throw DeviceError(message("there is no bf16 peak to compare with",
                               "this machine has no such instructions", "Use --dtype f32."));
@@ -129,15 +135,17 @@ ModelConfig step_config(const BenchOptions& o) {
   return config;
 }
 
-void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
-                BenchTable& report) {
+/// Returns the median time, in seconds.
+double bench_step(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                  bool recorded, BenchTable& report) {
   const ModelConfig config = step_config(o);
   const RotaryMethod method(config);
   const RotaryTables rotary = [&](std::span<const int64_t> positions) {
     return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
-      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute}, dtype,
+      bench_training_step(backend,
+                          {config, o.context_length, o.batch_size, o.recompute, recorded}, dtype,
                           o.seconds, peak, rotary);
   Json& row = report.add(step.result);
   row.set("tokens_per_second", step.tokens_per_second)
@@ -149,6 +157,16 @@ void bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Peak
                      format_bytes(step.peak_bytes), "; attention counted in full: ",
                      fixed(step.flops.full / step.result.timing.median_seconds / 1e9, 1),
                      " GFLOP/s"));
+  return step.result.timing.median_seconds;
+}
+
+void bench_steps(const BenchOptions& o, Backend& backend, DType dtype, const PeakMeasure& peak,
+                 BenchTable& report) {
+  const double plain = bench_step(o, backend, dtype, peak, false, report);
+  if (!o.cuda_graph) return;
+  const double replayed = bench_step(o, backend, dtype, peak, true, report);
+  report.note(concat("the step as a CUDA graph takes ", fixed(100 * replayed / plain, 1),
+                     "% of its time, ", name_of(dtype)));
 }
 
 /// Row-wise operations at a layer's widths, beside a copy of memory.
@@ -176,9 +194,10 @@ void bench_rotary(const BenchOptions& o, Backend& backend, BenchTable& report) {
                                                     cpu ? 512 : 8192, cpu ? 2048 : 32768);
     const double share = timing.median_seconds / layer.seconds();
     report.note(concat("one layer of ", name, " forward there, ", name_of(dtype), ": ",
-                       format_duration(layer.seconds()), " (scaled by FLOP: matrix products timed at ",
-                       layer.matrix_tokens, " tokens, attention at ", layer.attention_tokens,
-                       "); the table takes ", fixed(100 * share, 4), "% of it"));
+                       format_duration(layer.seconds()),
+                       " (scaled by FLOP: matrix products timed at ", layer.matrix_tokens,
+                       " tokens, attention at ", layer.attention_tokens, "); the table takes ",
+                       fixed(100 * share, 4), "% of it"));
     report.add_row(Json::object()
                        .set("name", "rotary table")
                        .set("dtype", name_of(dtype))
@@ -233,14 +252,15 @@ void bench_all(const BenchOptions& o, Backend& backend, BenchTable& report) {
       progress.update(++done);
     }
     if (o.wants(What::step)) {
-      bench_step(o, backend, dtype, peak, report);
+      bench_steps(o, backend, dtype, peak, report);
       progress.update(++done);
     }
   }
   progress.finish();
 }
 
-RankReport bench_attention_on_ranks(const BenchOptions& o, Backend& backend, Communicator& tensors) {
+RankReport bench_attention_on_ranks(const BenchOptions& o, Backend& backend,
+                                    Communicator& tensors) {
   const RingBench bench{.lengths = o.attention_lengths,
                         .head_dims = o.head_dims,
                         .heads = o.heads,
@@ -271,8 +291,7 @@ RankReport bench_on_ranks(const BenchOptions& o) {
   RankReport report;
   run_on_ranks("bench", o.mesh.ranks, [&](Communicator& world) {
     const std::unique_ptr<Backend> backend = o.device.make_backend(o.mesh.ranks.local_ranks);
-    const auto tensors =
-        make_tensor_communicator("bench", o.device, o.mesh.ranks, world, *backend);
+    const auto tensors = make_tensor_communicator("bench", o.device, o.mesh.ranks, world, *backend);
     RankReport mine = o.what == What::ring ? bench_attention_on_ranks(o, *backend, *tensors)
                                            : bench_forward_on_ranks(o, *backend, world, *tensors);
     mine.device = backend->description();
@@ -307,6 +326,12 @@ void refuse_idle_options(const BenchOptions& o, const OptionSet& options) {
   belongs_to(What::ring, "ring", {"one-rank"});
   belongs_to(What::forward, "forward",
              {"attention", "sequence-ranks", "head-ranks", "inner-ranks", "attention-dtype"});
+  belongs_to(What::step, "step", {"cuda-graph"});
+  if (o.cuda_graph && o.device.device != Device::cuda) {
+    throw UsageError(message("--cuda-graph does not go with --device cpu",
+                             "only what a GPU is given can be recorded",
+                             "Use --device cuda, or leave it out."));
+  }
 }
 
 }  // namespace
@@ -324,7 +349,8 @@ int run_bench(const Arguments& arguments) {
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
                 "each serves the same number of query heads", "Choose a divisor for --kv-heads."));
   }
-  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) || o.wants(What::forward))
+  if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) ||
+      o.wants(What::forward))
     static_cast<void>(step_config(o));
   refuse_idle_options(o, options);
   refuse_idle_ranks(o);

@@ -37,19 +37,22 @@ class ForwardRun {
         dtype_(dtype),
         backend_(backend),
         world_(world),
-        decision_(decide_attention(
-            bench.mesh, mesh_of(bench, world), tensors, backend, bench.config,
-            {StorePurpose::inference, dtype, tokens(), bench.attention_dtype})),
+        decision_(
+            decide_attention(bench.mesh, mesh_of(bench, world), tensors, backend, bench.config,
+                             {StorePurpose::inference, dtype, tokens(), bench.attention_dtype})),
         shape_(shape_that_fits(available_bytes(bench.device, bench.mesh.ranks, world))),
         mesh_(world, tensors, decision_.mesh) {}
 
   void report_to(RankReport& report) {
     const ForwardRates before = rates();
     const ForwardTiming timing = time();
-    const ForwardFloor floor{model_forward_flops(bench_.config, tokens()), higher(before, rates()),
+    const ForwardRates after = rates();
+    const ForwardFloor floor{model_forward_flops(bench_.config, tokens()), higher(before, after),
                              world_.size()};
     report.text += text(timing, floor) + "\n";
-    report.rows.push_back(json(timing, floor));
+    report.rows.push_back(json(timing, floor)
+                              .set("attention_flops_per_second_before", before.attention)
+                              .set("attention_flops_per_second_after", after.attention));
   }
 
  private:
@@ -77,7 +80,7 @@ class ForwardRun {
 
   /// At lengths where a device has about the rate of the longest; shorter sequences at their own.
   ForwardRates rates() {
-    const int64_t attention = on_gpu() ? 131072 : 16384;
+    const int64_t attention = on_gpu() ? 131072 : 8192;
     const int64_t matrices = on_gpu() ? 8192 : 512;
     return measure_forward_rates(backend_, world_, bench_.config, dtype_, bench_.attention_dtype,
                                  std::min(tokens(), attention), std::min(tokens(), matrices),
@@ -92,11 +95,12 @@ class ForwardRun {
     const RotaryMethod method(bench_.config);
     const RotaryTables rotary = rotary_tables(backend_, method, tokens());
     const int64_t short_length = std::min(tokens(), on_gpu() ? shape_.piece_tokens : 256);
-    static_cast<void>(time_forward(backend_, world_, model, *placement, rotary, short_length, 0));
+    static_cast<void>(time_forward(backend_, world_, model, *placement, rotary, short_length, {}));
     Progress progress(concat("forward, ", name_of(dtype_)), bench_.config.num_hidden_layers,
                       "layers", bench_.progress);
-    ForwardTiming timing = time_forward(backend_, world_, model, *placement, rotary, tokens(),
-                                        bench_.seconds, [&](int64_t done) { progress.update(done); });
+    ForwardTiming timing =
+        time_forward(backend_, world_, model, *placement, rotary, tokens(),
+                     {.seconds = bench_.seconds}, [&](int64_t done) { progress.update(done); });
     progress.finish();
     return timing;
   }
@@ -111,28 +115,27 @@ class ForwardRun {
     const auto [fastest, slowest] =
         std::minmax_element(t.layer_seconds.begin(), t.layer_seconds.end());
     const auto percent = [](double share) { return fixed(100 * share, 1) + " %"; };
-    Table table({"floor of", "FLOP", "GFLOP/s a rank", "measured at", "seconds", "share of the time"});
-    table.add_row({"attention", scientific(floor.flops.attention),
-                   fixed(floor.rates.attention / 1e9, 1),
-                   format_grouped(floor.rates.attention_tokens) + " tokens",
-                   fixed(floor.attention_seconds(), 2),
-                   percent(floor.attention_seconds() / t.seconds)});
+    Table table(
+        {"floor of", "FLOP", "GFLOP/s a rank", "measured at", "seconds", "share of the time"});
+    table.add_row(
+        {"attention", scientific(floor.flops.attention), fixed(floor.rates.attention / 1e9, 1),
+         format_grouped(floor.rates.attention_tokens) + " tokens",
+         fixed(floor.attention_seconds(), 2), percent(floor.attention_seconds() / t.seconds)});
     table.add_row({"and products", scientific(floor.flops.matrices),
                    fixed(floor.rates.matrices / 1e9, 1),
                    format_grouped(floor.rates.matrix_tokens) + " tokens",
                    fixed(floor.seconds_with_products(), 2),
                    percent(floor.seconds_with_products() / t.seconds)});
-    return concat(
-        bench_.name, ", ", name_of(dtype_), ", attention in ",
-        name_of(bench_.attention_dtype, dtype_),
-        ": random weights, for time and memory alone\n",
-        world_.size() > 1 ? describe(bench_.mesh, decision_) + "\n" : "", format_grouped(tokens()),
-        " tokens forward: ", fixed(t.seconds, 2), " s, ",
-        format_rate(static_cast<double>(tokens()) / t.seconds), " tokens/s; ",
-        t.layer_seconds.size(), " layers of ", fixed(median(t.layer_seconds), 3), " s (",
-        fixed(*fastest, 3), " - ", fixed(*slowest, 3), "), of which attention's floor is ",
-        percent(layer_share(t, floor)), "\n", memory_line(evaluation_memory(shape_), t.peak_bytes),
-        "\n\n", table.str());
+    return concat(bench_.name, ", ", name_of(dtype_), ", attention in ",
+                  name_of(bench_.attention_dtype, dtype_),
+                  ": random weights, for time and memory alone\n",
+                  world_.size() > 1 ? describe(bench_.mesh, decision_) + "\n" : "",
+                  format_grouped(tokens()), " tokens forward: ", fixed(t.seconds, 2), " s, ",
+                  format_rate(static_cast<double>(tokens()) / t.seconds), " tokens/s; ",
+                  t.layer_seconds.size(), " layers of ", fixed(median(t.layer_seconds), 3), " s (",
+                  fixed(*fastest, 3), " - ", fixed(*slowest, 3),
+                  "), of which attention's floor is ", percent(layer_share(t, floor)), "\n",
+                  memory_line(evaluation_memory(shape_), t.peak_bytes), "\n\n", table.str());
   }
 
   Json json(const ForwardTiming& t, const ForwardFloor& floor) const {

@@ -27,8 +27,8 @@ struct ForwardBench {
   ProgressOutput progress;
 };
 
-/// A pass in each type; `tensors` is `world` for the backend's memory. Collective. Throws: UsageError
-/// where it does not fit the ranks or their memory.
+/// A pass in each type; `tensors` is `world` for the backend's memory. Collective. Throws:
+/// UsageError where it does not fit the ranks or their memory.
 RankReport bench_forward(const ForwardBench& bench, Backend& backend, Communicator& world,
                          Communicator& tensors);
 

@@ -41,7 +41,8 @@ Json& BenchTable::add(const BenchResult& r) {
 
 void BenchTable::add(const RowwiseResult& r) {
   memory_table_.add_row({r.name, name_of(r.dtype), milliseconds(r.timing.median_seconds),
-                         fixed(r.bytes_per_second() / 1e9, 1), fixed(r.copy_bytes_per_second / 1e9, 1),
+                         fixed(r.bytes_per_second() / 1e9, 1),
+                         fixed(r.copy_bytes_per_second / 1e9, 1),
                          fixed(100 * r.copy_share(), 1) + "%"});
   rows_.push_back(timed(r.name, r.dtype, r.timing)
                       .set("bytes_per_second", r.bytes_per_second())

@@ -36,8 +36,8 @@ EvaluationProtocol protocol_for(const EvaluateOptions& o, int64_t context_length
 /// Every length is checked before the first is evaluated.
 std::vector<EvaluationProtocol> protocols_for(const EvaluateOptions& o, const EvaluationData& data,
                                               const ModelConfig& model) {
-  require_vocabulary(data.description,
-                     std::max<int64_t>(data.tokens.vocab_size(), data.bos_id + 1), model);
+  require_vocabulary(data.description, std::max<int64_t>(data.tokens.vocab_size(), data.bos_id + 1),
+                     model);
   std::vector<EvaluationProtocol> protocols;
   for (const int64_t length : lengths_of(o, model)) {
     protocols.push_back(protocol_for(o, length, data.bos_id, model));
@@ -82,9 +82,9 @@ RankedModel::RankedModel(const EvaluateOptions& o, Communicator& world, const Ev
       config(o.model.config()),
       protocols(protocols_for(o, data, config)),
       decision(decide(o, *tensors, *backend, config)),
-      memory(check_evaluation_memory(o, evaluation_shape(config, o.model.dtype, o.mesh, decision, o.device), protocols,
-                                     data.tokens.tokens(),
-                                     available_bytes(o.device, o.mesh.ranks, world))),
+      memory(check_evaluation_memory(
+          o, evaluation_shape(config, o.model.dtype, o.mesh, decision, o.device), protocols,
+          data.tokens.tokens(), available_bytes(o.device, o.mesh.ranks, world))),
       loaded(*backend, o.model, memory.piece_tokens),
       mesh(world, *tensors, decision.mesh) {
   backend->reset_peak_memory();  // what the measurements of --attention auto took

@@ -20,6 +20,7 @@ std::string check_memory(const TrainOptions& o, const ModelConfig& config,
   shape.attention = choice;
   if (mesh.world() > 1) shape.sharding = o.mesh.shard_state;
   shape.gpu = o.device.device == Device::cuda;
+  shape.recorded = o.cuda_graph;
   require_memory(shape, available_bytes);
   const MemoryAccount account = training_memory(shape);
   return concat("memory: ", format_bytes(account.total()), " a rank (", account.str(), ")");

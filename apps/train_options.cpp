@@ -109,6 +109,10 @@ void TrainOptions::declare(OptionSet& options) {
   declare_run(options, *this);
   mesh.declare(options, StorePurpose::training);
   device.declare(options);
+  options.flag("cuda-graph", cuda_graph,
+               "With --device cuda: records a micro-batch as a CUDA graph and replays it for those "
+               "that follow, if they are alike; saves the host's launches, which bound small models and short "
+               "contexts (off: no device has shown yet how much)");
   out.declare(options);
   options.example(
       "train --model 1m --tokens tokens.h5 --context-length 256 --steps 500 --output run",

@@ -56,6 +56,7 @@ struct TrainOptions {
 
   MeshOptions mesh;
   DeviceOptions device;
+  bool cuda_graph = false;
   OutputOptions out;
 
   void declare(OptionSet& options);

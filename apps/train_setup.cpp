@@ -98,6 +98,21 @@ void require_mappable(const TrainOptions& o, const ModelConfig& config) {
               "Leave one of them out."));
 }
 
+/// Of the rest the trainer knows: who the ranks are.
+void require_recordable(const TrainOptions& o) {
+  if (!o.cuda_graph) return;
+  if (o.device.device != Device::cuda) {
+    throw UsageError(message("--cuda-graph does not go with --device cpu",
+                             "only what a GPU is given can be recorded",
+                             "Use --device cuda, or leave --cuda-graph out."));
+  }
+  if (o.documents == Documents::joined) return;
+  throw UsageError(message("--cuda-graph does not go with --documents separate",
+                           "a recording has the documents of one micro-batch, and every other has "
+                           "its own",
+                           "Leave one of them out."));
+}
+
 TokenDataset open_tokens(const std::string& path, const ModelConfig& config) {
   TokenDataset data = TokenDataset::open(path);
   require_vocabulary(path, data.vocab_size(), config);
@@ -125,6 +140,7 @@ TrainingSetup set_up_training(const TrainOptions& o, const RunFolder& run, int w
   Origin origin = find_origin(o, run);
   require_trainable(origin.config);
   require_mappable(o, origin.config);
+  require_recordable(o);
   const MeshShape mesh = o.mesh.mesh(world, origin.config);
   const TrainingRecipe recipe = recipe_of(o, origin.config, mesh.data);
   require_same_sequences(origin, recipe);

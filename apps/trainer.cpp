@@ -63,6 +63,18 @@ std::unique_ptr<ClexTraining> make_clex(const TrainOptions& o, Backend& backend,
              : clex_sequences(config, recipe.context_length, recipe.seed));
 }
 
+/// Micro-batches are recorded where that is wanted and the ranks' exchanges can be part of it.
+void record_where_wanted(const TrainOptions& o, Transformer& model, const Communicator& tensors) {
+  if (!o.cuda_graph) return;
+  if (tensors.size() > 1 && !tensors.can_be_recorded()) {
+    throw UsageError(message(concat("--cuda-graph cannot be used on these ", tensors.size(), " ranks"),
+                             "they copy through the host, which takes no part in a replay",
+                             "Use --communicator nccl with a GPU for each rank, or leave "
+                             "--cuda-graph out."));
+  }
+  model.record_micro_batches();
+}
+
 ProgressOutput progress_of(const TrainOptions& o, bool is_first) {
   ProgressOutput output = o.out.progress_output();
   if (!is_first) output.mode = ProgressMode::none;
@@ -105,6 +117,7 @@ Trainer::Trainer(const TrainOptions& o, const OptionSet& options, const RunFolde
   if (is_first()) {
     metrics_.emplace(run.metrics_file(), o.resume ? std::optional(first_step_) : std::nullopt);
   }
+  record_where_wanted(o, model_, *tensors_);
   if (!decision_.reason.empty()) progress_.note(decision_.reason);
   progress_.note(memory_);
   load(setup.origin);
@@ -170,7 +183,8 @@ void Trainer::take_step(int64_t step) {
       {"loss", fixed(loss_, 4)},
       {"norm", fixed(result.gradient_norm, 3)},
       {"tokens/s", format_rate(static_cast<double>(result.loss.tokens) / step_seconds)}};
-  if (world_.size() > 1) fields.emplace_back("exposed", fixed(100 * exposed_share(), 1) + "%");
+  if (world_.size() > 1 && knows_exposure())
+    fields.emplace_back("exposed", fixed(100 * exposed_share(), 1) + "%");
   progress_.update(step, fields);
 }
 
@@ -198,8 +212,8 @@ Json Trainer::wall_of(const StepResult& result, double step_seconds) const {
     wall.set("causal_flops_per_second", flops.causal / step_seconds)
         .set("full_flops_per_second", flops.full / step_seconds);
   }
-  return wall.set("exposed_seconds", pulse_.exposed_seconds)
-      .set("received_bytes", pulse_.received_bytes)
+  if (knows_exposure()) wall.set("exposed_seconds", pulse_.exposed_seconds);
+  return wall.set("received_bytes", pulse_.received_bytes)
       .set("peak_bytes", pulse_.peak_bytes);
 }
 
@@ -259,9 +273,15 @@ void Trainer::report(int64_t step) const {
     if (world_.size() > 1) {
       std::cout << " a rank\n"
                 << describe(o_.mesh, decision_) << ", exposed communication "
-                << fixed(100 * exposed_share(), 1) << "% of the steps, "
+                << (knows_exposure() ? fixed(100 * exposed_share(), 1) + "% of the steps, "
+                                     : std::string("not timed in CUDA graphs, "))
                 << format_bytes(received_bytes_ / std::max<int64_t>(1, step - first_step_))
                 << " a rank and step";
+    }
+    if (o_.cuda_graph) {
+      std::cout << "\nCUDA graph: " << model_.replayed_micro_batches() << " of "
+                << (step - first_step_) * recipe_.gradient_accumulation
+                << " micro-batches were replayed";
     }
     std::cout << "\ncheckpoint " << checkpoint_folder(run_.path(), last_saved_) << '\n';
   }
@@ -275,11 +295,12 @@ void Trainer::report(int64_t step) const {
       .set("validation_loss", validation_loss_)
       .set("tokens", tokens)
       .set("tokens_per_second", rate)
-      .set("exposed_share", exposed_share())
       .set("received_bytes", received_bytes_)
       .set("peak_bytes", pulse_.peak_bytes)
+      .set("replayed_micro_batches", model_.replayed_micro_batches())
       .set("checkpoint", checkpoint_folder(run_.path(), last_saved_))
       .set("model", to_json(config_));
+  if (knows_exposure()) result.set("exposed_share", exposed_share());
   write_result(o_.out.json, result);
 }
 

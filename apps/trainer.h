@@ -56,6 +56,8 @@ class Trainer {
     return step == o_.steps || (every > 0 && step % every == 0);
   }
   bool is_first() const { return world_.rank() == 0; }
+  /// What replays wait for is not timed: no event may be asked after in a CUDA graph.
+  bool knows_exposure() const { return world_.size() == 1 || !o_.cuda_graph; }
   double exposed_share() const { return step_seconds_ > 0 ? exposed_seconds_ / step_seconds_ : 0; }
 
   const TrainOptions& o_;

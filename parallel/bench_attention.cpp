@@ -52,8 +52,7 @@ double time_once(Backend& backend, Communicator& world, const Pass& pass, Traffi
   const auto start = std::chrono::steady_clock::now();
   pass();
   backend.synchronize();
-  double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Traffic& after = world.context().traffic;
   used.received_bytes = after.received_bytes - before.received_bytes;
   used.waited_seconds += after.waited_seconds - before.waited_seconds;
@@ -70,7 +69,8 @@ PassTiming time_pass(Backend& backend, Communicator& world, const Pass& pass, do
   std::vector<double> times;
   times.reserve(static_cast<size_t>(repetitions));
   for (int i = 0; i < repetitions; ++i) times.push_back(time_once(backend, world, pass, used));
-  return {median(std::move(times)), mean_over(world, used.waited_seconds / repetitions), used.received_bytes};
+  return {median(std::move(times)), mean_over(world, used.waited_seconds / repetitions),
+          used.received_bytes};
 }
 
 }  // namespace

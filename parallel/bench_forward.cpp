@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <iterator>
 #include <span>
 #include <utility>
 
@@ -29,7 +30,8 @@ struct PassClock {
   std::vector<double> durations() const {
     std::vector<double> result{seconds_between(begin, end), seconds_between(begin, table)};
     Clock::time_point last = table;
-    for (const Clock::time_point layer : layers) result.push_back(seconds_between(std::exchange(last, layer), layer));
+    for (const Clock::time_point layer : layers)
+      result.push_back(seconds_between(std::exchange(last, layer), layer));
     return result;
   }
 };
@@ -39,6 +41,7 @@ std::vector<double> medians(const std::vector<std::vector<double>>& passes) {
   std::vector<double> result;
   for (size_t i = 0; i < passes[0].size(); ++i) {
     std::vector<double> values;
+    values.reserve(passes.size());
     for (const std::vector<double>& pass : passes) values.push_back(pass[i]);
     result.push_back(median(std::move(values)));
   }
@@ -47,12 +50,13 @@ std::vector<double> medians(const std::vector<std::vector<double>>& passes) {
 
 }  // namespace
 
-ForwardRates measure_forward_rates(Backend& backend, Communicator& world, const ModelConfig& config, DType dtype,
-                                   AttentionDType attention_dtype, int64_t attention_tokens, int64_t matrix_tokens,
+ForwardRates measure_forward_rates(Backend& backend, Communicator& world, const ModelConfig& config,
+                                   DType dtype, AttentionDType attention_dtype,
+                                   int64_t attention_tokens, int64_t matrix_tokens,
                                    double seconds) {
   world.barrier();
-  const LayerForward layer = scaled_layer_forward(backend, config, attention_tokens, dtype, seconds, matrix_tokens,
-                                                  attention_tokens, attention_dtype);
+  const LayerForward layer = scaled_layer_forward(backend, config, attention_tokens, dtype, seconds,
+                                                  matrix_tokens, attention_tokens, attention_dtype);
   std::array<double, 2> rates{layer.attention_rate(), layer.matrix_rate()};
   world.all_reduce(std::span<double>(rates));
   return {attention_tokens, matrix_tokens, rates[0] / world.size(), rates[1] / world.size()};
@@ -65,10 +69,12 @@ ForwardRates higher(const ForwardRates& a, const ForwardRates& b) {
   return result;
 }
 
-ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& model, Placement& placement,
-                           const RotaryTables& rotary, int64_t tokens, double seconds, const LayerProgress& progress) {
+ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& model,
+                           Placement& placement, const RotaryTables& rotary, int64_t tokens,
+                           const ForwardPasses& repeat, const LayerProgress& progress) {
   const auto layers = static_cast<size_t>(model.config().num_hidden_layers);
-  const EvaluationProtocol protocol{.context_length = tokens, .windows = 1, .bos_id = 0, .buckets = 1};
+  const EvaluationProtocol protocol{
+      .context_length = tokens, .windows = 1, .bos_id = 0, .buckets = 1};
   ForwardTiming result;
   std::vector<std::vector<double>> passes;
   double spent = 0, last = 0;
@@ -92,8 +98,9 @@ ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& m
     clock = {};
     world.barrier();
     clock.begin = Clock::now();
-    const ContextLoss loss = evaluate_context(model, placement, protocol, tokens, random_tokens(model.config().vocab_size),
-                                              timed_rotary, after_layer);
+    const ContextLoss loss =
+        evaluate_context(model, placement, protocol, tokens,
+                         random_tokens(model.config().vocab_size), timed_rotary, after_layer);
     clock.end = now();
     std::vector<double> durations = clock.durations();
     all_reduce_largest(world, std::span(durations));
@@ -101,7 +108,7 @@ ForwardTiming time_forward(Backend& backend, Communicator& world, Transformer& m
     spent += last;
     passes.push_back(std::move(durations));
     result.loss = loss.mean();
-  } while (spent + last <= seconds);
+  } while (std::ssize(passes) < repeat.least || spent + last <= repeat.seconds);
   const std::vector<double> middle = medians(passes);
   result.seconds = middle[0];
   result.table_seconds = middle[1];

@@ -58,8 +58,12 @@ std::string timeout_message(int rank, const std::string& peers, Tag tag,
                  "Look at what that rank does; give --watchdog-seconds more if it is only slow.");
 }
 
-void all_reduce_largest(Communicator& ranks, std::span<double> values) { largest_of_ranks(ranks, values); }
-void all_reduce_largest(Communicator& ranks, std::span<int64_t> values) { largest_of_ranks(ranks, values); }
+void all_reduce_largest(Communicator& ranks, std::span<double> values) {
+  largest_of_ranks(ranks, values);
+}
+void all_reduce_largest(Communicator& ranks, std::span<int64_t> values) {
+  largest_of_ranks(ranks, values);
+}
 
 Request& Request::operator=(Request&& other) noexcept {
   std::swap(pending_, other.pending_);

@@ -107,6 +107,9 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual RankContext& context() = 0;
+  /// Whether what it does with the memory of a device needs no host, so that it may be part of a recording
+  /// (core/backend/recording.h).
+  virtual bool can_be_recorded() const { return false; }
 
   /// Sends to one rank while receiving from another; both may be this one. Sizes may differ between
   /// the two, and must match what the other side expects. Any size: counts above 2^31 are cut into

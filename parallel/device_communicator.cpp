@@ -34,6 +34,7 @@ class DeviceCommunicator final : public Communicator {
   int rank() const override { return host_->rank(); }
   int size() const override { return host_->size(); }
   RankContext& context() override { return host_->context(); }
+  bool can_be_recorded() const override { return size() == 1; }
 
   Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive,
                        int from, Tag tag) override {

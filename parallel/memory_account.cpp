@@ -100,7 +100,8 @@ MemoryAccount training_memory(const TrainingShape& c) {
   // cos and sin, and with CLEX the gradient of the angles.
   const int64_t angles = t * c.model.head_dim / 2;
   const bool trained = c.model.rope_scaling.method == RopeMethod::clex;
-  state.push_back(ledger.hold(activations, angles * (trained ? 3 : 2) * kF32));
+  const int64_t tables = c.recorded ? 2 : 1;
+  state.push_back(ledger.hold(activations, tables * angles * (trained ? 3 : 2) * kF32));
   const auto whole_gradients = [&](size_t group) {
     return ledger.hold(gradients,
                        c.sharding == ShardState::gradients ? groups[group].whole * kF32 : 0);
@@ -111,7 +112,7 @@ MemoryAccount training_memory(const TrainingShape& c) {
     return device_reduction_bytes(c.mesh.world(), groups[group].whole);
   };
   StepMemory step(ledger, c, t);
-  const Hold ids = ledger.hold(activations, 2 * t * kF32);
+  const Hold ids = ledger.hold(activations, 4 * t * kF32);  // ids, targets, losses, hits
   const Hold stream = ledger.hold(activations, step.hidden(t));
   const auto layers = static_cast<size_t>(c.model.num_hidden_layers);
   std::vector<StepMemory::Kept> kept;
@@ -120,7 +121,6 @@ MemoryAccount training_memory(const TrainingShape& c) {
     kept.push_back(step.forward_layer());
   }
   ledger.at("the head");
-  const Hold losses = ledger.hold(activations, 2 * t * kF32);
   std::vector<Hold> tied;
   if (c.model.tie_word_embeddings) tied.push_back(whole_gradients(0));
   {

@@ -58,6 +58,7 @@ struct TrainingShape {
   std::optional<ShardState> sharding =
       {};  ///< over all ranks; none: every rank has the whole state
   bool gpu = false;
+  bool recorded = false;  ///< micro-batches (Transformer::record_micro_batches)
 };
 MemoryAccount training_memory(const TrainingShape& c);
 /// T of a rank, padding included.

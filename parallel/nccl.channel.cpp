@@ -21,6 +21,40 @@ double seconds_since(Clock::time_point start) {
 
 }  // namespace
 
+void NcclRank::count(size_t bytes, int64_t messages) {
+  if (is_recording()) {
+    watch_replays();
+    const std::shared_ptr<Recorded> recorded = recorded_.lock();
+    recorded->bytes += static_cast<int64_t>(bytes);
+    recorded->messages += messages;
+    return;
+  }
+  context().traffic.received_bytes += static_cast<int64_t>(bytes);
+  context().traffic.messages += messages;
+}
+
+void NcclRank::watch_replays() {
+  if (!recorded_.expired()) return;
+  const auto recorded = std::make_shared<Recorded>();
+  recorded_ = recorded;
+  recorder_->at_replay([this, recorded](const Replay& replay) {
+    if (recorded_.lock() == recorded) recorded_.reset();  // the next recording counts anew
+    require_whole();
+    Traffic& traffic = context().traffic;
+    traffic.received_bytes += recorded->bytes;
+    traffic.messages += recorded->messages;
+    traffic.waited_seconds += device_.take_paused_seconds();
+    const double seconds = context().timeout_seconds;
+    watchdog_.watch({replay.begun, replay.done, seconds,
+                     message(concat("rank ", host_.rank(), " waited ", seconds,
+                                    " s for the other ranks in a recorded micro-batch",
+                                    context().step > 0 ? concat(" of step ", context().step) : ""),
+                             "one of them hangs, was stopped, or is far behind",
+                             "Look at what those ranks do; give --watchdog-seconds more if a "
+                             "micro-batch takes that long.")});
+  });
+}
+
 /// Rank 0's, or its error.
 ncclUniqueId NcclChannel::agree_on_id(NcclRank& rank, Communicator& host) {
   struct Offer {

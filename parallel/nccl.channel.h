@@ -1,6 +1,7 @@
 // NCCL communicators with a stream each, and what those of a rank have in common.
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -20,9 +21,11 @@ using cuda::StreamTransfers;
 /// What the communicators of a rank share.
 class NcclRank {
  public:
-  NcclRank(Communicator& host, StreamTransfers& device, GiveUp give_up)
+  /// `recorder`: of the device, or none.
+  NcclRank(Communicator& host, StreamTransfers& device, Recorder* recorder, GiveUp give_up)
       : host_(host),
         device_(device),
+        recorder_(recorder),
         watchdog_(device, {.poll = [this] { return poll(); },
                            .abort = [this] { abort_all(); },
                            .give_up = std::move(give_up)}) {}
@@ -55,6 +58,12 @@ class NcclRank {
                more == nullptr ? "" : more),
         "Look at the rank that failed first; NCCL_DEBUG=WARN makes NCCL say more.");
   }
+  bool is_recording() const { return recorder_ != nullptr && recorder_->is_recording(); }
+  /// Counts what another rank sends: now or, in a recording, with every replay.
+  void count(size_t bytes, int64_t messages);
+  /// Instead of every exchange of a recording its replays are watched, each as a whole: the time
+  /// that a rank may take is then that of all that was recorded.
+  void watch_replays();
   void add(ncclComm_t comm) { comms_.push_back(comm); }
   /// False where the watchdog has aborted it.
   bool remove(ncclComm_t comm) { return std::erase(comms_, comm) > 0; }
@@ -78,6 +87,13 @@ class NcclRank {
 
   Communicator& host_;
   StreamTransfers& device_;
+  Recorder* recorder_;
+  /// Of the exchanges of one recording.
+  struct Recorded {
+    int64_t bytes = 0;
+    int64_t messages = 0;
+  };
+  std::weak_ptr<Recorded> recorded_;  ///< of the recording under way; the recording has it
   std::mutex mutex_;
   std::vector<ncclComm_t> comms_;
   DeviceWatchdog watchdog_;
@@ -93,7 +109,8 @@ class NcclChannel {
   ~NcclChannel();
 
   /// Gives `start(comm, stream)`, a group of NCCL calls, to the stream, behind what the compute
-  /// stream was given so far. Returns the mark behind it.
+  /// stream was given so far. Returns the mark behind it. In a recording, where its stream is in
+  /// capture from here to the wait for the mark, NCCL is asked as ever: that takes no CUDA call.
   template <class Start>
   Mark run(const std::string& name, const std::string& late, const Start& start);
 
@@ -126,7 +143,11 @@ Mark NcclChannel::run(const std::string& name, const std::string& late, const St
   if (!settle(name, seconds))
     rank_.fail(late);  // the first message between two ranks connects them
   const Mark done = StreamTransfers::behind(stream_.get());
-  rank_.watchdog().watch({ready, done, seconds, late});
+  if (rank_.is_recording()) {
+    rank_.watch_replays();  // marks of a capture mean nothing to a host
+  } else {
+    rank_.watchdog().watch({ready, done, seconds, late});
+  }
   return done;
 }
 

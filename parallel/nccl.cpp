@@ -32,6 +32,7 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return host_->rank(); }
   int size() const override { return host_->size(); }
   RankContext& context() override { return host_->context(); }
+  bool can_be_recorded() const override { return true; }
 
   Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive,
                        int from, Tag tag) override;
@@ -71,17 +72,13 @@ class NcclCommunicator final : public Communicator {
   std::string late(Tag tag, const std::string& peers) const {
     return timeout_message(rank(), peers, tag, host_->context());
   }
-  void count(size_t bytes, int64_t messages) {
-    context().traffic.received_bytes += static_cast<int64_t>(bytes);
-    context().traffic.messages += messages;
-  }
   /// In the order of the compute stream, as an operation of its own.
   template <class Start>
   void collective(Tag tag, size_t received, const Start& start) {
     rank_->device().begin_pause();
     const Mark done = channel(tag).run(name_of(tag), late(tag, "another rank"), start);
     compute_behind(rank_->device(), context().traffic.waited_seconds, done);
-    count(received, size() - 1);
+    rank_->count(received, size() - 1);
   }
 
   std::shared_ptr<NcclRank> rank_;
@@ -129,7 +126,7 @@ Request NcclCommunicator::send_receive(std::span<const std::byte> send, int to,
                    ? nccl().Recv(receive.data(), receive.size(), ncclUint8, from, comm, stream)
                    : result;
       });
-  if (from != rank()) count(receive.size(), 1);
+  if (from != rank()) rank_->count(receive.size(), 1);
   return Request(std::make_unique<Pending>(*rank_, done));
 }
 
@@ -193,7 +190,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Backend
     };
   }
   std::unique_ptr<Communicator> own = host.split(0, host.rank());
-  auto rank = std::make_shared<NcclRank>(host, *device, std::move(give_up));
+  auto rank = std::make_shared<NcclRank>(host, *device, backend.recorder(), std::move(give_up));
   return std::make_unique<NcclCommunicator>(std::move(rank), std::move(own));
 }
 

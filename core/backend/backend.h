@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/backend/attention_slice.h"
+#include "core/backend/recording.h"
 #include "core/backend/transfers.h"
 #include "core/tensor/tensor.h"
 
@@ -81,6 +82,8 @@ class Backend {
   /// Copies beside the compute stream, and the order between both. None where tensors are host memory and operations are
   /// done when they return.
   virtual Transfers* transfers() = 0;
+  /// Records operations, to give them to the device again as a whole. None where that saves nothing: on the CPU.
+  virtual Recorder* recorder() = 0;
   /// A backend that computes on the calling thread calls `poll` from it between tiles of attention, about every 100 us, so
   /// that a transfer moves on while a kernel runs; an empty one ends that. What `poll` throws is thrown by the operation
   /// after its last tile. A device with streams of its own computes and transfers at once, and never calls it.

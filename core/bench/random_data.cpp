@@ -33,7 +33,8 @@ void repeat(Backend& backend, const Tensor& block, View to) {
 
 Tensor random_tensor(Backend& backend, DType dtype, const Shape& shape, uint64_t seed) {
   const Philox random(seed);
-  const Tensor block = drawn(backend, shape.elements(), [&](uint64_t i) { return 2 * random.uniform(i) - 1; });
+  const Tensor block =
+      drawn(backend, shape.elements(), [&](uint64_t i) { return 2 * random.uniform(i) - 1; });
   Tensor result = backend.allocate(dtype, shape);
   repeat(backend, block, result.view().reshape({shape.elements()}));
   return result;
@@ -46,7 +47,8 @@ void fill_random_weights(Backend& backend, ParameterStore& store) {
   std::map<double, Tensor> normal;  // by deviation
   const auto block_of = [&](double deviation) -> const Tensor& {
     Tensor& block = normal[deviation];
-    if (block.empty()) block = drawn(backend, longest, [&](uint64_t i) { return deviation * random.normal(i); });
+    if (block.empty())
+      block = drawn(backend, longest, [&](uint64_t i) { return deviation * random.normal(i); });
     return block;
   };
   const Tensor one = drawn(backend, longest, [](uint64_t) { return 1.0; });

@@ -233,8 +233,13 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
                         rotary);
   backend.reset_peak_memory();
   int64_t number = 0;
+  if (step.recorded) {
+    model.record_micro_batches();
+    training.run(++number);  // as it is; the warm-up records
+  }
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);
-  const std::string name = concat("training step, ", step.batch_size, " x ", step.context_length, " tokens");
+  const std::string name = concat("training step, ", step.batch_size, " x ", step.context_length, " tokens",
+                                  step.recorded ? ", CUDA graph" : "");
   const BenchResult result =
       measure(name, dtype, flops.causal, peak, seconds, [&] { training.run(++number); });
   return {result, flops, static_cast<double>(recipe.tokens_per_step()) / result.timing.median_seconds,

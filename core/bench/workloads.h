@@ -100,6 +100,7 @@ struct StepCase {
   int64_t context_length;
   int64_t batch_size;
   Recompute recompute;
+  bool recorded = false;  ///< replays recorded micro-batches (core/model/recorded_micro_batches.h)
 };
 struct StepBench {
   BenchResult result;     ///< by the causal count

@@ -35,6 +35,7 @@ class CpuBackend final : public Backend {
 
   void synchronize() override {}
   Transfers* transfers() override { return nullptr; }
+  Recorder* recorder() override { return nullptr; }
   void set_progress(std::function<void()> poll) override { progress_.set(std::move(poll)); }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());

@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/cuda/attention.h"
 #include "core/cuda/cublas.h"
+#include "core/cuda/graph.h"
 #include "core/cuda/memory.h"
 #include "core/cuda/rowwise.h"
 #include "core/cuda/runtime.h"
@@ -62,6 +63,7 @@ class CudaBackend final : public Backend {
       : facts_(cuda::open_device(device)),
         stream_(cuda::make_stream()),
         memory_(device, stream_.get()),
+        recorder_(stream_.get(), memory_),
         transfers_(device, stream_.get()),
         uploader_(stream_.get()),
         scalar_(sizeof(double)),
@@ -88,14 +90,20 @@ class CudaBackend final : public Backend {
   MemoryUse memory() const override { return memory_.use(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
   Transfers* transfers() override { return &transfers_; }
+  Recorder* recorder() override { return &recorder_; }
   void set_progress(std::function<void()>) override {}
-  void synchronize() override { RINGBOLT_CUDA(cudaStreamSynchronize(stream())); }
+  void synchronize() override {
+    recorder_.require_none("synchronize");
+    RINGBOLT_CUDA(cudaStreamSynchronize(stream()));
+  }
   void upload(const void* host, View device) override {
     RINGBOLT_CHECK(device.is_contiguous());
+    recorder_.require_none("upload");
     if (device.empty()) return;
     uploader_.upload(host, device.bytes(), static_cast<size_t>(device.bytes_needed()));
   }
   void download(ConstView device, void* host) override {
+    recorder_.require_none("download");
     if (device.empty()) return;
     const auto row_bytes = static_cast<size_t>(device.row_elements() * size_of(device.dtype()));
     const auto pitch = static_cast<size_t>(device.row_stride() * size_of(device.dtype()));
@@ -205,6 +213,7 @@ class CudaBackend final : public Backend {
   // --- optimizer
   // --------------------------------------------------------------------------------------------------------
   double sum_of_squares(ConstView x) override {
+    recorder_.require_none("sum_of_squares");
     const cuda::Scratch result(memory_, sizeof(double));
     cuda::sum_of_squares(stream(), memory_, x, result.as<double>());
     RINGBOLT_CUDA(cudaMemcpyAsync(scalar_.data(), result.as<double>(), sizeof(double),
@@ -225,6 +234,7 @@ class CudaBackend final : public Backend {
   cuda::DeviceFacts facts_;
   cuda::Stream stream_;
   cuda::Memory memory_;
+  cuda::GraphRecorder recorder_;
   cuda::StreamTransfers transfers_;
   Uploader uploader_;
   HostBuffer scalar_;

@@ -3,23 +3,55 @@
 #include <algorithm>
 #include <limits>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 
 namespace ringbolt::cuda {
 
 struct Memory::State {
+  int device = 0;
   cudaStream_t stream = nullptr;
   cudaMemPool_t pool = nullptr;
   mutable std::mutex mutex;
   MemoryUse use;
 
-  void count(int64_t bytes) {
+  int64_t recording = 0;  ///< the number of the one under way; 0: none
+  int64_t recordings = 0;
+  RecordedMemory recorded{};
+  int64_t recorded_live_bytes = 0;
+  std::vector<void*> postponed;  ///< older blocks that were released in it
+
+  /// The number of the recording that the block belongs to; 0: none.
+  int64_t add(int64_t bytes) {
     const std::lock_guard lock(mutex);
     use.live_bytes += bytes;
     use.peak_bytes = std::max(use.peak_bytes, use.live_bytes);
+    if (recording != 0) {
+      recorded_live_bytes += bytes;
+      recorded.peak_bytes = std::max(recorded.peak_bytes, recorded_live_bytes);
+      ++recorded.left;
+    }
+    return recording;
   }
+  void release(void* block, int64_t bytes, int64_t of_recording) noexcept;
 };
+
+void Memory::State::release(void* block, int64_t bytes, int64_t of_recording) noexcept {
+  const std::lock_guard lock(mutex);
+  use.live_bytes -= bytes;
+  if (of_recording == recording) {
+    const cudaError_t status = cudaFreeAsync(block, stream);
+    if (recording == 0) return check_quietly(status, "freeing device memory");
+    if (status != cudaSuccess) static_cast<void>(cudaGetLastError());  // its end will tell
+    recorded_live_bytes -= bytes;
+    --recorded.left;
+  } else if (of_recording == 0) {
+    ++recorded.released_older;
+    postponed.push_back(block);
+  }  // else the graph's that it outlived, whose end frees it
+}
 
 namespace {
 
@@ -36,6 +68,7 @@ namespace {
 }  // namespace
 
 Memory::Memory(int device, cudaStream_t stream) : state_(std::make_shared<State>()) {
+  state_->device = device;
   state_->stream = stream;
   RINGBOLT_CUDA(cudaDeviceGetDefaultMemPool(&state_->pool, device));
   uint64_t keep =
@@ -47,11 +80,10 @@ std::shared_ptr<std::byte> Memory::allocate(int64_t bytes) {
   void* block = nullptr;
   const size_t size = static_cast<size_t>(std::max<int64_t>(bytes, 1));
   cudaError_t status = cudaMallocAsync(&block, size, state_->stream);
-  if (status == cudaErrorMemoryAllocation) {
-    // What the pool keeps may be cut into the wrong pieces: give it back, and ask once more.
+  if (status == cudaErrorMemoryAllocation && state_->recording == 0) {
+    // What the pools keep may be cut into the wrong pieces: give it back, and ask once more.
     static_cast<void>(cudaGetLastError());
-    RINGBOLT_CUDA(cudaStreamSynchronize(state_->stream));
-    RINGBOLT_CUDA(cudaMemPoolTrimTo(state_->pool, 0));
+    give_back();
     status = cudaMallocAsync(&block, size, state_->stream);
   }
   if (status == cudaErrorMemoryAllocation) {
@@ -59,11 +91,40 @@ std::shared_ptr<std::byte> Memory::allocate(int64_t bytes) {
     throw_out_of_memory(bytes);
   }
   RINGBOLT_CUDA(status);
-  state_->count(bytes);
-  return {static_cast<std::byte*>(block), [state = state_, bytes](std::byte* released) {
-            check_quietly(cudaFreeAsync(released, state->stream), "freeing device memory");
-            state->count(-bytes);
+  const int64_t recording = state_->add(bytes);
+  return {static_cast<std::byte*>(block), [state = state_, bytes, recording](std::byte* released) {
+            state->release(released, bytes, recording);
           }};
+}
+
+void Memory::give_back() {
+  RINGBOLT_CUDA(cudaStreamSynchronize(state_->stream));
+  RINGBOLT_CUDA(cudaMemPoolTrimTo(state_->pool, 0));
+  RINGBOLT_CUDA(cudaDeviceGraphMemTrim(state_->device));
+}
+
+void Memory::trim_graphs() noexcept {
+  check_quietly(cudaDeviceGraphMemTrim(state_->device), "giving back the memory of graphs");
+}
+
+void Memory::begin_recording() {
+  const std::lock_guard lock(state_->mutex);
+  state_->recording = ++state_->recordings;
+  state_->recorded = {};
+  state_->recorded_live_bytes = 0;
+}
+
+RecordedMemory Memory::end_recording() {
+  const std::lock_guard lock(state_->mutex);
+  state_->recording = 0;
+  for (void* block : std::exchange(state_->postponed, {}))
+    check_quietly(cudaFreeAsync(block, state_->stream), "freeing device memory");
+  return state_->recorded;
+}
+
+void Memory::count_replay(int64_t bytes) {
+  const std::lock_guard lock(state_->mutex);
+  state_->use.peak_bytes = std::max(state_->use.peak_bytes, state_->use.live_bytes + bytes);
 }
 
 MemoryUse Memory::use() const {

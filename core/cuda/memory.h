@@ -11,6 +11,13 @@
 
 namespace ringbolt::cuda {
 
+/// What a recording did with memory.
+struct RecordedMemory {
+  int64_t peak_bytes;      ///< the most that it allocated and had not yet released
+  int64_t left;            ///< blocks that it did not release
+  int64_t released_older;  ///< blocks from before it that were released in it
+};
+
 class Memory {
  public:
   /// Blocks come from the device's own pool, which keeps what was freed. `stream` must outlive
@@ -21,6 +28,16 @@ class Memory {
   std::shared_ptr<std::byte> allocate(int64_t bytes);
   MemoryUse use() const;
   void reset_peak();
+
+  /// Waits for the stream, and gives back what this pool and that of graphs keep unused.
+  void give_back();
+  void trim_graphs() noexcept;
+  /// Between both the stream is in capture: blocks are the graph's, and released in it. Older ones
+  /// that are released meanwhile stay until the end.
+  void begin_recording();
+  RecordedMemory end_recording();
+  /// A replay takes `bytes` besides what is live now.
+  void count_replay(int64_t bytes);
 
  private:
   struct State;

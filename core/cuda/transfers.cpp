@@ -25,7 +25,7 @@ bool is_over(cudaEvent_t event) {
     static_cast<void>(cudaGetLastError());  // it is kept as if it were an error
     return false;
   }
-  RINGBOLT_CUDA(status);
+  check(status, "cudaEventQuery");
   return true;
 }
 
@@ -59,8 +59,14 @@ Event StreamTransfers::take_event() {
   return event;
 }
 
+bool StreamTransfers::is_captured() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  RINGBOLT_CUDA(cudaStreamIsCapturing(compute_, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 void StreamTransfers::begin_pause() {
-  if (pausing_ != nullptr) return;
+  if (pausing_ != nullptr || is_captured()) return;
   pausing_ = take_event();
   RINGBOLT_CUDA(cudaEventRecord(pausing_.get(), compute_));
 }
@@ -73,6 +79,7 @@ void StreamTransfers::end_pause() {
 
 double StreamTransfers::take_paused_seconds() {
   double milliseconds = 0;
+  if (pauses_.empty() || is_captured()) return milliseconds;  // there no event may be asked
   while (!pauses_.empty() && is_over(pauses_.front().end.get())) {
     float one = 0;
     RINGBOLT_CUDA(

@@ -33,6 +33,8 @@ class StreamTransfers final : public Transfers {
   void wait(const Mark& mark) override;
   std::shared_ptr<std::byte> host_memory(size_t bytes) override;
 
+  /// Whether what the compute stream is given goes into a recording: then pauses are not timed.
+  bool is_captured() const;
   /// A mark behind what any stream of this GPU was given so far.
   static Mark behind(cudaStream_t stream);
   static void after(cudaStream_t stream, const Mark& mark);

@@ -1,8 +1,14 @@
 #include "core/model/attention.h"
 
+#include <atomic>
 #include <cmath>
 
 namespace ringbolt {
+
+Attention::Attention() {
+  static std::atomic<int64_t> made = 0;
+  identity_ = ++made;
+}
 
 float attention_scale(int64_t head_dim) { return static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim))); }
 

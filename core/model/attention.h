@@ -4,6 +4,7 @@
 // fused in one buffer (T, 2K, D), keys in its first K heads, because that is what travels between ranks and what caches.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -13,7 +14,10 @@ namespace ringbolt {
 
 class Attention {
  public:
+  Attention();
   virtual ~Attention() = default;
+  /// No other object of this process has the same: what was recorded with one is not replayed for another.
+  int64_t identity() const { return identity_; }
 
   /// q (T, H, D) and kv (T, 2K, D) A, rotated unless the attention is one that does it; out (T, H, D) A and lse (T, H) f32
   /// are overwritten.
@@ -22,6 +26,9 @@ class Attention {
   /// Throws: UsageError where forward computes in another type than the model's.
   virtual void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
                         View dkv) = 0;
+
+ private:
+  int64_t identity_;
 };
 
 /// 1 / sqrt(D), the factor on the logits.

@@ -24,26 +24,24 @@ TokenLosses Head::losses(const HeadViews<ConstView>& w, ConstView x, ConstView t
   return result;
 }
 
-TokenLosses Head::losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets,
-                                  float scale, View x) const {
+void Head::losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets, float scale,
+                           View x, TokenLosses& losses) const {
   Tensor normed = backend_.allocate(x.dtype(), x.shape());
   Tensor dnormed = backend_.allocate(x.dtype(), x.shape());
   Tensor rstd = backend_.allocate(DType::f32, {x.rows()});
   backend_.rms_norm_forward(x, w.norm, epsilon(), normed, rstd);
-  TokenLosses result = chunked_losses(w, g, normed, targets, scale, dnormed);
+  chunked_losses(w, g, normed, targets, scale, dnormed, losses);
   // The norm's backward adds to dx, which starts at zero, while it still reads x: so it needs a buffer of its own.
   backend_.fill_zero(normed);
   backend_.rms_norm_backward(dnormed, x, w.norm, rstd, normed, g.norm);
   backend_.convert(normed, x);
-  return result;
 }
 
 /// Losses and, added to g and written to dnormed, the gradients before the final norm.
-TokenLosses Head::chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed,
-                                 ConstView targets, float scale, View dnormed) const {
+void Head::chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed, ConstView targets,
+                          float scale, View dnormed, TokenLosses& losses) const {
   const int64_t tokens = normed.rows();
   const int64_t chunk = std::min(tokens, head_chunk_tokens(config_.vocab_size));
-  TokenLosses result = allocate_losses(tokens);
   Tensor logit_buffer = backend_.allocate(DType::f32, {chunk, config_.vocab_size});
   const bool narrow = normed.dtype() != DType::f32;
   Tensor gradient_buffer = narrow ? backend_.allocate(normed.dtype(), logit_buffer.shape()) : Tensor();
@@ -52,13 +50,12 @@ TokenLosses Head::chunked_losses(const HeadViews<ConstView>& w, const HeadViews<
     const View logit_rows = logit_buffer.view().slice_rows(0, end - begin);
     backend_.matmul(rows, Transpose::no, w.table, Transpose::yes, logit_rows);
     const View gradient = narrow ? gradient_buffer.view().slice_rows(0, end - begin) : logit_rows;
-    backend_.cross_entropy({logit_rows, targets.slice_rows(begin, end), result.losses.view().slice_rows(begin, end),
-                            result.hits.view().slice_rows(begin, end), gradient},
+    backend_.cross_entropy({logit_rows, targets.slice_rows(begin, end), losses.losses.view().slice_rows(begin, end),
+                            losses.hits.view().slice_rows(begin, end), gradient},
                            scale);
     backend_.matmul(gradient, Transpose::yes, rows, Transpose::no, g.table, Update::accumulate);
     backend_.matmul(gradient, Transpose::no, w.table, Transpose::no, dnormed.slice_rows(begin, end));
   });
-  return result;
 }
 
 TokenLosses Head::allocate_losses(int64_t tokens) const {

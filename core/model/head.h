@@ -21,16 +21,18 @@ class Head {
 
   /// x (T, E): the last block's output; targets (T) i32.
   TokenLosses losses(const HeadViews<ConstView>& w, ConstView x, ConstView targets) const;
-  /// The same and the gradient of sum(losses) * scale: x is overwritten with its own, g receives the weights' (+=).
-  TokenLosses losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets, float scale,
-                              View x) const;
+  /// Room for those of T tokens.
+  TokenLosses allocate_losses(int64_t tokens) const;
+  /// Losses, overwritten, and the gradient of sum(losses) * scale: x is overwritten with its own, g receives the weights'
+  /// (+=).
+  void losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets, float scale, View x,
+                       TokenLosses& losses) const;
   /// logits (T, V) f32 of rows of x (T, E).
   void logits(const HeadViews<ConstView>& w, ConstView x, View logits) const;
 
  private:
-  TokenLosses chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed,
-                             ConstView targets, float scale, View dnormed) const;
-  TokenLosses allocate_losses(int64_t tokens) const;
+  void chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed, ConstView targets,
+                      float scale, View dnormed, TokenLosses& losses) const;
   float epsilon() const { return static_cast<float>(config_.rms_norm_eps); }
 
   Backend& backend_;

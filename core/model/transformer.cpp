@@ -38,13 +38,71 @@ Transformer::Transformer(Backend& backend, ParameterStore& parameters, int64_t p
 
 LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
                            Attention& attention, Recompute policy, float scale, MicroBatch which) {
+  check_ids(ids);
+  const auto tokens = static_cast<int64_t>(ids.size());
+  MicroBatchTensors own;
+  MicroBatchTensors& tensors = recorded_ ? repeated_ : own;
+  if (tensors.ids.empty() || tensors.ids.shape()[0] != tokens) tensors = allocate(tokens);
+  backend_.upload(ids.data(), tensors.ids);
+  backend_.upload(targets.data(), tensors.targets);
+  if (recorded_) {
+    const RotaryTable& table = repeated(rotary);
+    recorded_->run(key_of(tokens, rotary, attention, policy, scale), which,
+                   [&] { forward_backward(tensors, table, attention, policy, scale, which); });
+    if (!rotary.dangles.empty()) backend_.add(table.dangles, rotary.dangles);
+  } else {
+    forward_backward(tensors, rotary, attention, policy, scale, which);
+  }
+  return sum_of(on_host(backend_, tensors.losses), targets);
+}
+
+void Transformer::record_micro_batches() {
+  Recorder* recorder = backend_.recorder();
+  if (recorder == nullptr) {
+    throw UsageError(message("micro-batches cannot be recorded", concat("the device is ", backend_.name()),
+                             "Use --device cuda, or leave --cuda-graph out."));
+  }
+  recorded_.emplace(*recorder);
+}
+
+const RotaryTable& Transformer::repeated(const RotaryTable& rotary) {
+  const auto room_for = [&](ConstView from, Tensor& to) {
+    if (from.empty()) {
+      to = Tensor();
+    } else if (to.empty() || to.shape() != from.shape()) {
+      to = backend_.allocate(from.dtype(), from.shape());
+    }
+  };
+  const auto copy = [&](ConstView from, Tensor& to) {
+    room_for(from, to);
+    if (!from.empty()) backend_.convert(from, to);
+  };
+  RotaryTable& table = repeated_table_;
+  copy(rotary.cos, table.cos);
+  copy(rotary.sin, table.sin);
+  if (!rotary.query_scale) {
+    table.query_scale.reset();
+  } else {
+    if (!table.query_scale) table.query_scale.emplace();
+    copy(*rotary.query_scale, *table.query_scale);
+  }
+  room_for(rotary.dangles, repeated_dangles_);
+  table.dangles = repeated_dangles_;
+  if (!rotary.dangles.empty()) backend_.fill_zero(table.dangles);
+  table.rotated_by = rotary.rotated_by;
+  return table;
+}
+
+Transformer::MicroBatchTensors Transformer::allocate(int64_t tokens) const {
+  return {backend_.allocate(DType::i32, {tokens}), backend_.allocate(DType::i32, {tokens}),
+          head_.allocate_losses(tokens)};
+}
+
+void Transformer::forward_backward(MicroBatchTensors& tensors, const RotaryTable& rotary, Attention& attention,
+                                   Recompute policy, float scale, MicroBatch which) {
   const int64_t layers = config().num_hidden_layers;
   const int64_t head_group = layers + 1;
-  check_ids(ids);
-  const Tensor device_ids = upload_ids(backend_, ids);
-  const Tensor device_targets = upload_ids(backend_, targets);
-
-  Tensor x = embed(device_ids);
+  Tensor x = embed(tensors.ids);
   std::vector<BlockActivations> kept(static_cast<size_t>(layers));
   for (int64_t l = 0; l < layers; ++l) {
     kept[static_cast<size_t>(l)] = block_.forward_keeping(l, weights(l), rotary, attention, policy, x);
@@ -54,7 +112,7 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
   const auto head_gradients =
       head_views(config(), groups_[static_cast<size_t>(head_group)], parameters_.gradients(head_group),
                  config().tie_word_embeddings ? parameters_.gradients(0) : View());
-  const TokenLosses losses = head_.losses_backward(head_weights(), head_gradients, device_targets, scale, x);
+  head_.losses_backward(head_weights(), head_gradients, tensors.targets, scale, x, tensors.losses);
   parameters_.gradients_complete(head_group, which);
 
   for (int64_t l = layers - 1; l >= 0; --l) {
@@ -63,9 +121,8 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
     block_.backward(l, weights(l), gradients, rotary, attention, std::move(kept[static_cast<size_t>(l)]), x);
     parameters_.gradients_complete(l + 1, which);
   }
-  backend_.embedding_backward(x, device_ids, embedding_view(config(), parameters_.gradients(0)));
+  backend_.embedding_backward(x, tensors.ids, embedding_view(config(), parameters_.gradients(0)));
   parameters_.gradients_complete(0, which);
-  return sum_of(on_host(backend_, losses), targets);
 }
 
 HostLosses Transformer::evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets,

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/model/block.h"
 #include "core/model/head.h"
 #include "core/model/parameters.h"
+#include "core/model/recorded_micro_batches.h"
 
 namespace ringbolt {
 
@@ -47,6 +49,13 @@ class Transformer {
   LossSum train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
                 Attention& attention, Recompute policy, float scale, MicroBatch which);
 
+  /// From here on micro-batches that repeat are recorded and replayed: the same operations on the same numbers, given to
+  /// the device at once. The store's weights, and gradients that outlive a micro-batch, must stay where they are. Ids,
+  /// targets, losses and the rotary table have a place of their own from then on, which takes memory. Throws: UsageError on a device that does not record.
+  void record_micro_batches();
+  /// How many were replayed.
+  int64_t replayed_micro_batches() const { return recorded_ ? recorded_->replayed() : 0; }
+
   /// Losses of each token, a layer at a time over all of them. Nothing is kept for backward or for another layer: what is
   /// live is the residual stream (T, E), one layer's q, k and v, attention's output and its own buffers, and pieces.
   HostLosses evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
@@ -56,6 +65,18 @@ class Transformer {
   std::vector<float> next_logits(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention);
 
  private:
+  /// What the host writes and reads of a micro-batch.
+  struct MicroBatchTensors {
+    Tensor ids;      ///< (T) i32
+    Tensor targets;  ///< (T) i32
+    TokenLosses losses;
+  };
+  MicroBatchTensors allocate(int64_t tokens) const;
+  /// The table, in the place that recorded micro-batches read; its dangles there are zero.
+  const RotaryTable& repeated(const RotaryTable& rotary);
+  /// Device work alone: nothing of it waits, nor copies from or to the host.
+  void forward_backward(MicroBatchTensors& tensors, const RotaryTable& rotary, Attention& attention, Recompute policy,
+                        float scale, MicroBatch which);
   LayerViews<ConstView> weights(int64_t layer);
   HeadViews<ConstView> head_weights();
   Tensor embed(const Tensor& ids);
@@ -68,6 +89,11 @@ class Transformer {
   std::vector<ParameterGroup> groups_;
   Block block_;
   Head head_;
+  std::optional<RecordedMicroBatches> recorded_;
+  // Of recorded micro-batches: one place for all.
+  MicroBatchTensors repeated_;
+  RotaryTable repeated_table_;
+  Tensor repeated_dangles_;
 };
 
 }  // namespace ringbolt

@@ -73,6 +73,7 @@ if [ $rehearse = no ]; then
   forward_model=llama2-7b,layers=2 whole_model=llama2-7b whole_layers=32 long_context=1M
   ring_shape=(--attention-lengths 32K --head-dims 128 --heads 32 --kv-heads 8)
   ring_model=dim=256,layers=4,heads=8,kv-heads=4,vocab=512 ring_context=1K
+  graph_model=30m graph_context=512
   text_tokens=200 fp8_lengths=256,1K,4K fp8_tokens=64K
   peer_shape=(--layers "$([ "$step_model" = llama2-7b ] && echo 32 || echo 12)" --context 16384)
 else
@@ -87,6 +88,7 @@ else
   forward_model=$step_model whole_model=$step_model whole_layers=2 long_context=256
   ring_shape=(--attention-lengths 128 --head-dims 16 --heads 4 --kv-heads 2)
   ring_model=dim=32,layers=1,heads=2,kv-heads=1,vocab=259 ring_context=32
+  graph_model=$step_model graph_context=64
   text_tokens=20 fp8_lengths=32,64 fp8_tokens=256
   peer_shape=(--device cpu --hidden 64 --layers 2 --context 64)
 fi
@@ -114,6 +116,10 @@ bench() {  # name, then options: a figure of the command
 step_training() {
   bench training --what step --dtype bf16 --model "$step_model" --context-length "$step_context" \
     --recompute block-keep-attention --seconds "$(seconds_of 20)"
+}
+step_graph() {  # a small model at a short context, as it is and as a CUDA graph
+  bench graph --what step --dtype bf16 --model "$graph_model" --context-length "$graph_context" --cuda-graph \
+    --seconds "$(seconds_of 5)"
 }
 million_tokens() {  # name, model: of random weights, forward, for time and memory
   bench "$1" --what forward --dtype bf16 --model "$2" --context-length "$long_context" --seconds "$(seconds_of 0.5)"
@@ -220,7 +226,7 @@ step_profile() {
     --model "$profile_model" --context-length "$step_context" --recompute block-keep-attention --seconds "$(seconds_of 1)" --progress none &&
     nsys stats --report cuda_gpu_kern_sum --format csv "$out/step.nsys-rep" >"$out/kernels.csv"
 }
-readonly steps=(device operations attention training forward ranks ring ranks_training model large rowwise matmul text fp8 peer
+readonly steps=(device operations attention training forward ranks ring ranks_training model large graph rowwise matmul text fp8 peer
   sanitizer ranks_sanitizer profile ring_profile forward_whole)
 
 # --- running them -------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store, Pl
               int64_t piece_tokens) {
   initialise(backend, store, 3);
   Transformer model(backend, store);
+  if (c.recorded) model.record_micro_batches();
   TrainingRecipe recipe;
   recipe.context_length = c.context_length;
   recipe.batch_size = c.batch_size;
@@ -71,6 +72,7 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store, Pl
       rotary, {}, clex.get());
   Trained result;
   for (int64_t s = 1; s <= c.steps; ++s) result.steps.push_back(step.run(s));
+  result.replayed = model.replayed_micro_batches();
   EvaluationProtocol protocol;
   protocol.context_length = 2 * c.context_length + 1;
   protocol.windows = 5;

@@ -25,6 +25,7 @@ struct TrainingCase {
   int64_t micro_batches = 4;  ///< of a step, over all data ranks
   bool separate_documents = false;
   int64_t steps = 10;
+  bool recorded = false;  ///< micro-batches are recorded and replayed
 };
 
 /// Grouped heads, an untied head.
@@ -46,6 +47,7 @@ struct Trained {
   std::map<std::string, std::vector<float>> masters;  ///< whole
   int64_t elements = 0;                               ///< that some rank owns
   ContextLoss evaluated;                              ///< after the last step
+  int64_t replayed = 0;                               ///< micro-batches of this rank
 };
 
 /// Resident parameters, everything on one device.

@@ -73,6 +73,7 @@ class LazyBackend final : public Backend {
   void reset_peak_memory() override { cpu_->reset_peak_memory(); }
   void synchronize() override { device_->run_until(device_->record(compute_)); }
   Transfers* transfers() override { return transfers_.get(); }
+  Recorder* recorder() override { return nullptr; }
   void set_progress(std::function<void()>) override {}
   void upload(const void* host, View x) override {
     const auto* bytes = static_cast<const std::byte*>(host);

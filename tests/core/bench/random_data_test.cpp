@@ -24,7 +24,8 @@ std::pair<double, double> mean_and_deviation(const std::vector<float>& values) {
 
 TEST(RandomTensor, IsUniformAndGoesOnBeyondItsBlock) {
   const auto backend = make_cpu_backend(1);
-  constexpr int64_t kRows = 300, kColumns = 4096;  // more than a block of 2^20 + 64, and not a multiple
+  constexpr int64_t kRows = 300,
+                    kColumns = 4096;  // more than a block of 2^20 + 64, and not a multiple
   const Tensor x = random_tensor(*backend, DType::bf16, {kRows, kColumns}, 7);
   const std::vector<float> values = download_f32(*backend, x);
   const auto [least, most] = std::minmax_element(values.begin(), values.end());
@@ -35,19 +36,23 @@ TEST(RandomTensor, IsUniformAndGoesOnBeyondItsBlock) {
   EXPECT_NEAR(deviation, 1 / std::sqrt(3.0), 2e-3);
   const std::span all(values);
   EXPECT_TRUE(std::equal(all.begin(), all.begin() + kColumns, all.begin() + (1 << 20) + 64));
-  EXPECT_FALSE(std::equal(all.begin(), all.begin() + kColumns, all.begin() + (1 << 20))) << "no row repeats";
+  EXPECT_FALSE(std::equal(all.begin(), all.begin() + kColumns, all.begin() + (1 << 20)))
+      << "no row repeats";
 }
 
 TEST(RandomTensor, DependsOnItsSeed) {
   const auto backend = make_cpu_backend(1);
-  const auto values = [&](uint64_t seed) { return download_f32(*backend, random_tensor(*backend, DType::f32, {5, 7}, seed)); };
+  const auto values = [&](uint64_t seed) {
+    return download_f32(*backend, random_tensor(*backend, DType::f32, {5, 7}, seed));
+  };
   EXPECT_EQ(values(1), values(1));
   EXPECT_NE(values(1), values(2));
 }
 
 TEST(RandomWeights, HaveTheInitialDistributionsInStoresOfEitherPurpose) {
   const auto backend = make_cpu_backend(1);
-  const ModelConfig config = model_shape("dim=64,layers=8,heads=4,kv-heads=2,ffn=96,vocab=300,qkv-bias");
+  const ModelConfig config =
+      model_shape("dim=64,layers=8,heads=4,kv-heads=2,ffn=96,vocab=300,qkv-bias");
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const StorePurpose purpose : {StorePurpose::inference, StorePurpose::training}) {
       ResidentParameters store(*backend, config, dtype, purpose);
@@ -60,10 +65,14 @@ TEST(RandomWeights, HaveTheInitialDistributionsInStoresOfEitherPurpose) {
         const auto [mean, deviation] = mean_and_deviation(download_f32(*backend, wide));
         const bool bias = name.find("bias") != std::string::npos;
         const bool norm = name.find("norm") != std::string::npos;
-        const bool residual = name.find("o_proj") != std::string::npos || name.find("down_proj") != std::string::npos;
-        const double expected = bias || norm ? 0 : residual ? 0.02 / 4 : 0.02;  // sqrt(2 x 8 layers)
+        const bool residual =
+            name.find("o_proj") != std::string::npos || name.find("down_proj") != std::string::npos;
+        const double expected = bias || norm ? 0
+                                : residual   ? 0.02 / 4
+                                             : 0.02;  // sqrt(2 x 8 layers)
         EXPECT_NEAR(mean, norm ? 1 : 0, 0.1 * expected) << name;
-        EXPECT_NEAR(deviation, expected, 0.05 * expected) << name;  // of 2048 values at least: 3 deviations
+        EXPECT_NEAR(deviation, expected, 0.05 * expected)
+            << name;  // of 2048 values at least: 3 deviations
         if (!piece.master.empty()) {
           Tensor rounded = backend->allocate(piece.weight.dtype(), {piece.count});
           backend->convert(piece.master, rounded);

@@ -320,11 +320,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
     return CUBLAS_STATUS_INVALID_VALUE;
   if (product.d.epilogue == CUBLASLT_EPILOGUE_BIAS && product.d.bias == nullptr)
     return CUBLAS_STATUS_INVALID_VALUE;
-  Device::get().enqueue(stream, "cublasLtMatmul", [=] {
+  const cudaError_t status = Device::get().enqueue(stream, "cublasLtMatmul", [=] {
     Device::get().require_device(workspace, workspace_bytes, "the workspace of cublasLtMatmul");
     std::memset(workspace, 0xff, std::min<size_t>(workspace_bytes, 4096));
     product.run();
   });
-  return CUBLAS_STATUS_SUCCESS;
+  return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 }

@@ -241,8 +241,8 @@ CudnnAttention::~CudnnAttention() = default;
 
 void CudnnAttention::run(const AttentionGraph& graph, const AttentionMemory& memory) {
   require_supported(graph);
-  Device::get().enqueue(state_->stream, "cuDNN attention",
-                        [problem = Problem(graph, memory)] { problem.run(); });
+  RINGBOLT_CUDA(Device::get().enqueue(state_->stream, "cuDNN attention",
+                                      [problem = Problem(graph, memory)] { problem.run(); }));
 }
 
 std::string CudnnAttention::library() { return "emulated cuDNN"; }

@@ -3,24 +3,29 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <utility>
 
 namespace ringbolt::emulated_cuda {
 namespace {
 
 constexpr size_t kMostQueued = 1024;  ///< pieces of work in all streams: beyond, the host waits
-constexpr size_t kAlignment = 256;
-constexpr int kNaNByte = 0xff;  ///< bytes of a NaN in f32, bf16 and f64, and of -1
 
 uint64_t initial_seed() {
   const char* text = std::getenv("RINGBOLT_EMULATED_CUDA_SEED");
   return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
 }
 
+size_t initial_bytes() {
+  const char* text = std::getenv("RINGBOLT_EMULATED_CUDA_GIB");
+  return (text == nullptr ? size_t{8} : std::strtoull(text, nullptr, 10)) << 30;
+}
+
 bool may_run(const CUstream_st& stream) {
   if (stream.queue.empty()) return false;
-  const auto& waits_for = stream.queue.front().waits_for;
-  return waits_for == nullptr || waits_for->happened;
+  const Work& work = stream.queue.front();
+  if (work.launch != nullptr) return work.launch->may_run();
+  if (work.ready && !work.ready()) return false;
+  return work.waits_for == nullptr || work.waits_for->happened;
 }
 
 }  // namespace
@@ -36,7 +41,7 @@ Device& Device::get() {
   return *device;
 }
 
-Device::Device() { set_seed(initial_seed()); }
+Device::Device() : total_bytes_(initial_bytes()) { set_seed(initial_seed()); }
 
 void Device::set_seed(uint64_t seed) {
   const std::lock_guard lock(mutex_);
@@ -61,13 +66,14 @@ CUstream_st* Device::create_stream() {
 }
 
 void Device::destroy_stream(CUstream_st* stream) {
-  synchronize(stream);
+  if (synchronize(stream) != cudaSuccess) fail("a stream is destroyed in a capture");
   const std::lock_guard lock(mutex_);
   std::erase_if(streams_, [&](const auto& known) { return known.get() == stream; });
 }
 
 void Device::append(CUstream_st* stream, Work work) {
   checked(stream).queue.push_back(std::move(work));
+  changed_.notify_all();
   size_t queued = 0;
   for (const auto& each : streams_) queued += each->queue.size();
   if (at_once_ || queued > kMostQueued) return drain();
@@ -77,28 +83,65 @@ void Device::append(CUstream_st* stream, Work work) {
 }
 
 cudaError_t Device::enqueue(CUstream_st* stream, const char* what, std::function<void()> run) {
-  const std::lock_guard lock(mutex_);
-  append(stream, {what, std::move(run), nullptr, nullptr});
-  return cudaSuccess;
+  return enqueue_seeded(stream, what, [run = std::move(run)](uint64_t) { run(); });
 }
 
 cudaError_t Device::enqueue_seeded(CUstream_st* stream, const char* what,
                                    std::function<void(uint64_t)> run) {
   const std::lock_guard lock(mutex_);
+  ++counts_[what];
+  if (checked(stream).capture != nullptr) return add_node(*stream, {what, std::move(run), {}});
   const uint64_t seed = random_();
-  append(stream, {what, [run = std::move(run), seed] { run(seed); }, nullptr, nullptr});
+  append(stream, {what, [run = std::move(run), seed] { run(seed); }, nullptr, nullptr, nullptr});
   return cudaSuccess;
 }
 
-void Device::record(CUstream_st* stream, CUevent_st& event) {
+cudaError_t Device::enqueue_when(CUstream_st* stream, const char* what,
+                                 std::function<bool()> ready, std::function<void()> run) {
   const std::lock_guard lock(mutex_);
-  event.latest = std::make_shared<Record>();
-  append(stream, {"event", [] {}, nullptr, event.latest});
+  ++counts_[what];
+  if (checked(stream).capture != nullptr)
+    return add_node(*stream, {what, [run = std::move(run)](uint64_t) { run(); }, {},
+                              std::move(ready)});
+  append(stream, {what, std::move(run), nullptr, nullptr, nullptr, std::move(ready)});
+  return cudaSuccess;
 }
 
-void Device::wait(CUstream_st* stream, const CUevent_st& event) {
+cudaError_t Device::record(CUstream_st* stream, CUevent_st& event) {
   const std::lock_guard lock(mutex_);
-  if (event.latest != nullptr) append(stream, {"wait", [] {}, event.latest, nullptr});
+  event.capture = checked(stream).capture;
+  event.nodes.clear();
+  if (event.capture != nullptr) {
+    if (!event.capture->valid) return cudaErrorStreamCaptureInvalidated;
+    event.latest = nullptr;
+    event.nodes = stream->last;
+    return cudaSuccess;
+  }
+  event.latest = std::make_shared<Record>();
+  append(stream, {"event", [] {}, nullptr, event.latest, nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t Device::wait(CUstream_st* stream, const CUevent_st& event) {
+  const std::lock_guard lock(mutex_);
+  const std::shared_ptr<Capture> mine = checked(stream).capture;
+  if (event.capture != nullptr) {
+    if (event.capture->ended) return cudaErrorCapturedEvent;
+    if (mine != nullptr && mine != event.capture) {
+      spoil(*event.capture, cudaErrorStreamCaptureMerge);
+      return spoil(*mine, cudaErrorStreamCaptureMerge);
+    }
+    if (!event.capture->valid) return cudaErrorStreamCaptureInvalidated;
+    stream->capture = event.capture;
+    stream->last.insert(stream->last.end(), event.nodes.begin(), event.nodes.end());
+    std::sort(stream->last.begin(), stream->last.end());
+    stream->last.erase(std::unique(stream->last.begin(), stream->last.end()), stream->last.end());
+    return cudaSuccess;
+  }
+  if (event.latest == nullptr) return cudaSuccess;
+  if (mine != nullptr) return spoil(*mine, cudaErrorStreamCaptureIsolation);
+  append(stream, {"wait", [] {}, event.latest, nullptr, nullptr});
+  return cudaSuccess;
 }
 
 /// The first piece of some stream that may run one; false where none may.
@@ -113,6 +156,12 @@ bool Device::run_one() {
 }
 
 void Device::run_first(CUstream_st& stream) {
+  if (Launch* launch = stream.queue.front().launch.get()) {
+    const bool over = launch->run_one(random_);
+    changed_.notify_all();
+    if (!over) return;
+    --launches_;
+  }
   const Work work = std::move(stream.queue.front());
   stream.queue.pop_front();
   work.run();
@@ -120,6 +169,7 @@ void Device::run_first(CUstream_st& stream) {
     work.records->happened = true;
     work.records->when = std::chrono::steady_clock::now();
   }
+  changed_.notify_all();
 }
 
 void Device::drain() {
@@ -136,24 +186,33 @@ CUstream_st* Device::stream_of(const Record* record) {
   fail("an event is waited for that nothing will record");
 }
 
-/// The stream whose next piece has to run before `stream` can go on: itself, or another.
+/// The stream whose next piece has to run before `stream` can go on: itself, or another. Null
+/// where that is known to other ranks only.
 CUstream_st* Device::needed_for(CUstream_st* stream) {
-  while (!may_run(*stream)) stream = stream_of(stream->queue.front().waits_for.get());
+  while (!may_run(*stream)) {
+    const auto& waits_for = stream->queue.front().waits_for;
+    if (waits_for == nullptr || waits_for->happened) return nullptr;
+    stream = stream_of(waits_for.get());
+  }
   return stream;
 }
 
 /// Three ways to reach what the host waits for, chosen anew each time: only what it needs; all that
 /// other streams have first; any order.
 template <class Done>
-void Device::run_until(const Done& done, const std::function<CUstream_st*()>& needed) {
+void Device::run_until(std::unique_lock<std::mutex>& lock, const Done& done,
+                       const std::function<CUstream_st*()>& needed) {
+  constexpr std::chrono::seconds kLongest(60);
   const auto way = random_() % 3;
   while (!done()) {
     CUstream_st* const wanted = needed();
-    if (way == 2) {
-      run_one();
+    CUstream_st* chosen = way == 2 ? nullptr : needed_for(wanted);
+    if (chosen == nullptr) {
+      if (run_one()) continue;
+      if (changed_.wait_for(lock, kLongest) == std::cv_status::timeout)
+        fail("the streams wait for what nobody gives them");
       continue;
     }
-    CUstream_st* chosen = needed_for(wanted);
     if (way == 1) {
       for (const auto& other : streams_) {
         if (other.get() != wanted && may_run(*other)) chosen = other.get();
@@ -163,129 +222,56 @@ void Device::run_until(const Done& done, const std::function<CUstream_st*()>& ne
   }
 }
 
-void Device::synchronize(CUstream_st* stream) {
+cudaError_t Device::synchronize(CUstream_st* stream) {
+  std::unique_lock lock(mutex_);
+  ++counts_["wait"];
+  CUstream_st& known = checked(stream);
+  if (known.capture != nullptr) return spoil(*known.capture, cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = may_wait_locked()) return error;
+  run_until(lock, [&] { return known.queue.empty(); }, [&] { return stream; });
+  return cudaSuccess;
+}
+
+cudaError_t Device::synchronize(const CUevent_st& event) {
+  std::unique_lock lock(mutex_);
+  ++counts_["wait"];
+  if (event.capture != nullptr) return spoil(*event.capture, cudaErrorCapturedEvent);
+  if (const cudaError_t error = may_wait_locked()) return error;
+  if (event.latest == nullptr) return cudaSuccess;
+  const Record* record = event.latest.get();
+  run_until(lock, [&] { return record->happened; }, [&] { return stream_of(record); });
+  return cudaSuccess;
+}
+
+cudaError_t Device::synchronize() {
+  const std::lock_guard lock(mutex_);
+  ++counts_["wait"];
+  for (const auto& capture : captures_) spoil(*capture, cudaErrorStreamCaptureUnsupported);
+  if (!captures_.empty()) return cudaErrorStreamCaptureUnsupported;
+  drain();
+  return cudaSuccess;
+}
+
+cudaError_t Device::query(CUstream_st* stream) {
   const std::lock_guard lock(mutex_);
   CUstream_st& known = checked(stream);
-  run_until([&] { return known.queue.empty(); }, [&] { return stream; });
-}
-
-void Device::synchronize(const CUevent_st& event) {
-  const std::lock_guard lock(mutex_);
-  if (event.latest == nullptr) return;
-  const Record* record = event.latest.get();
-  run_until([&] { return record->happened; }, [&] { return stream_of(record); });
-}
-
-void Device::synchronize() {
-  const std::lock_guard lock(mutex_);
-  drain();
-}
-
-bool Device::is_done(CUstream_st* stream) {
-  const std::lock_guard lock(mutex_);
+  if (known.capture != nullptr) return spoil(*known.capture, cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = may_wait_locked()) return error;
   if (random_() % 2 == 0) run_one();
-  return checked(stream).queue.empty();
+  return known.queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 
-bool Device::is_done(const CUevent_st& event) {
+cudaError_t Device::query(const CUevent_st& event) {
   const std::lock_guard lock(mutex_);
+  if (event.capture != nullptr) return spoil(*event.capture, cudaErrorCapturedEvent);
+  if (const cudaError_t error = may_wait_locked()) return error;
   if (random_() % 2 == 0) run_one();
-  return event.latest == nullptr || event.latest->happened;
+  return event.latest == nullptr || event.latest->happened ? cudaSuccess : cudaErrorNotReady;
 }
 
-// --- memory
-// --------------------------------------------------------------------------------------
-
-cudaError_t Device::allocate(void** pointer, size_t bytes, CUstream_st* stream) {
-  if (bytes > free_bytes()) {
-    synchronize();  // what is released in the streams' order may be enough
-    if (bytes > free_bytes()) return cudaErrorMemoryAllocation;
-  }
-  void* memory = nullptr;
-  if (posix_memalign(&memory, kAlignment, bytes) != 0) return cudaErrorMemoryAllocation;
-  {
-    const std::lock_guard lock(memory_mutex_);
-    blocks_.emplace(reinterpret_cast<std::uintptr_t>(memory), Block{bytes, Residence::device});
-    used_bytes_ += bytes;
-  }
-  *pointer = memory;
-  return enqueue(stream, "allocation", [=] { std::memset(memory, kNaNByte, bytes); });
-}
-
-void Device::release(void* pointer, CUstream_st* stream) {
-  enqueue(stream, "release", [=, this] { free_block(pointer, Residence::device); });
-}
-
-void* Device::allocate_pinned(size_t bytes) {
-  void* memory = nullptr;
-  if (posix_memalign(&memory, kAlignment, bytes) != 0) return nullptr;
-  std::memset(memory, kNaNByte, bytes);
-  const std::lock_guard lock(memory_mutex_);
-  blocks_.emplace(reinterpret_cast<std::uintptr_t>(memory), Block{bytes, Residence::pinned});
-  return memory;
-}
-
-/// Like CUDA's, waits for the device first.
-void Device::release_pinned(void* pointer) {
-  synchronize();
-  free_block(pointer, Residence::pinned);
-}
-
-void Device::free_block(void* pointer, Residence residence) {
-  {
-    const std::lock_guard lock(memory_mutex_);
-    const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(pointer));
-    if (found == blocks_.end() || found->second.residence != residence)
-      fail("memory is released that was not allocated, or of another kind, or twice");
-    std::memset(pointer, kNaNByte, found->second.bytes);
-    if (residence == Residence::device) used_bytes_ -= found->second.bytes;
-    blocks_.erase(found);
-  }
-  std::free(pointer);
-}
-
-std::map<std::uintptr_t, Device::Block>::const_iterator Device::block_of(
-    const void* pointer) const {
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  auto after = blocks_.upper_bound(address);
-  if (after == blocks_.begin()) return blocks_.end();
-  --after;
-  return address < after->first + after->second.bytes ? after : blocks_.end();
-}
-
-Residence Device::residence(const void* pointer) {
-  const std::lock_guard lock(memory_mutex_);
-  const auto block = block_of(pointer);
-  return block == blocks_.end() ? Residence::pageable : block->second.residence;
-}
-
-void Device::require_device(const void* pointer, size_t bytes, const char* what) {
-  const std::lock_guard lock(memory_mutex_);
-  const auto block = block_of(pointer);
-  if (block == blocks_.end() || block->second.residence != Residence::device)
-    fail(std::string(what) + ": this is no memory of the device, or it was released");
-  if (reinterpret_cast<std::uintptr_t>(pointer) + bytes > block->first + block->second.bytes)
-    fail(std::string(what) + ": it ends outside its block of memory");
-}
-
-void Device::require_host(const void* pointer, size_t bytes, const char* what) {
-  const std::lock_guard lock(memory_mutex_);
-  const auto block = block_of(pointer);
-  if (block == blocks_.end()) return;
-  if (block->second.residence == Residence::device)
-    fail(std::string(what) + ": this is memory of the device, not of the host");
-  if (reinterpret_cast<std::uintptr_t>(pointer) + bytes > block->first + block->second.bytes)
-    fail(std::string(what) + ": it ends outside its block of memory");
-}
-
-size_t Device::total_bytes() {
-  const char* text = std::getenv("RINGBOLT_EMULATED_CUDA_GIB");
-  return (text == nullptr ? size_t{8} : std::strtoull(text, nullptr, 10)) << 30;
-}
-
-size_t Device::free_bytes() {
-  const std::lock_guard lock(memory_mutex_);
-  return total_bytes() - std::min(total_bytes(), used_bytes_);
+std::map<std::string, int64_t> Device::take_counts() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(counts_, {});
 }
 
 }  // namespace ringbolt::emulated_cuda

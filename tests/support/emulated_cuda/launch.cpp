@@ -72,10 +72,10 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
   static_cast<void>(kernel);
   if (!is_configuration(config)) return refused(cudaErrorInvalidConfiguration);
   if (config.dynamicSmemBytes > kMostShared) return refused(cudaErrorInvalidValue);
-  return Device::get().enqueue_seeded(
+  return refused(Device::get().enqueue_seeded(
       config.stream, "kernel", [config, call, arguments = std::move(arguments)](uint64_t seed) {
         run_grid(config, {call, arguments.get()}, seed);
-      });
+      }));
 }
 
 }  // namespace ringbolt::emulated_cuda

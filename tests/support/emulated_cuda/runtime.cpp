@@ -57,30 +57,34 @@ cudaError_t copy_rows(void* to, Rows to_rows, const void* from, Rows from_rows, 
     return refused(cudaErrorInvalidPitchValue);
   const bool to_device = Device::get().residence(to) == Residence::device;
   const bool from_device = Device::get().residence(from) == Residence::device;
-  return Device::get().enqueue(stream, what, [=] {
+  if (Device::get().capture_status(stream) == cudaStreamCaptureStatusActive &&
+      (Device::get().residence(to) == Residence::pageable ||
+       Device::get().residence(from) == Residence::pageable))
+    return refused(Device::get().synchronize(stream));  // pageable memory needs the host
+  return refused(Device::get().enqueue(stream, what, [=] {
     require(to, to_rows.bytes(), to_device, what);
     require(from, from_rows.bytes(), from_device, what);
     for (size_t row = 0; row < to_rows.height; ++row) {
       std::memcpy(static_cast<std::byte*>(to) + row * to_rows.pitch,
                   static_cast<const std::byte*>(from) + row * from_rows.pitch, to_rows.width);
     }
-  });
+  }));
 }
 
 cudaError_t set_rows(void* to, Rows rows, int value, cudaStream_t stream, const char* what) {
   if (Device::get().residence(to) != Residence::device) return refused(cudaErrorInvalidValue);
   if (rows.width > rows.pitch) return refused(cudaErrorInvalidPitchValue);
-  return Device::get().enqueue(stream, what, [=] {
+  return refused(Device::get().enqueue(stream, what, [=] {
     Device::get().require_device(to, rows.bytes(), what);
     for (size_t row = 0; row < rows.height; ++row)
       std::memset(static_cast<std::byte*>(to) + row * rows.pitch, value, rows.width);
-  });
+  }));
 }
 
 }  // namespace
 
 cudaError_t ringbolt::emulated_cuda::refused(cudaError_t error) {
-  last_error = error;
+  if (error != cudaSuccess) last_error = error;
   return error;
 }
 
@@ -107,6 +111,24 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidDevice";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
+    case cudaErrorIllegalState:
+      return "cudaErrorIllegalState";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureMerge:
+      return "cudaErrorStreamCaptureMerge";
+    case cudaErrorStreamCaptureUnmatched:
+      return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
+    case cudaErrorStreamCaptureWrongThread:
+      return "cudaErrorStreamCaptureWrongThread";
     default:
       return "an error that is not emulated";
   }
@@ -133,7 +155,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::memcpy(properties->name, kName, sizeof(kName));
   properties->major = 9;
   properties->multiProcessorCount = kMultiprocessors;
-  properties->totalGlobalMem = Device::total_bytes();
+  properties->totalGlobalMem = Device::get().total_bytes();
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int device) {
@@ -142,12 +164,11 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int device) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
-  Device::get().synchronize();
-  return cudaSuccess;
+  return refused(Device::get().synchronize());
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *free = Device::get().free_bytes();
-  *total = Device::total_bytes();
+  *total = Device::get().total_bytes();
   return cudaSuccess;
 }
 
@@ -160,20 +181,28 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
+  if (const cudaError_t error = Device::get().may_wait()) return refused(error);
+  Device::get().trim_pool();
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGraphMemTrim(int device) {
+  if (device != 0) return refused(cudaErrorInvalidDevice);
+  Device::get().trim_graph_memory();
+  return cudaSuccess;
+}
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream) {
   if (bytes == 0) {  // as CUDA's
     *pointer = nullptr;
     return cudaSuccess;
   }
-  const cudaError_t status = Device::get().allocate(pointer, bytes, stream);
-  return status == cudaSuccess ? status : refused(status);
+  return refused(Device::get().allocate(pointer, bytes, stream));
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
-  if (pointer != nullptr) Device::get().release(pointer, stream);
-  return cudaSuccess;
+  return pointer == nullptr ? cudaSuccess : refused(Device::get().release(pointer, stream));
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
+  if (const cudaError_t error = Device::get().may_wait()) return refused(error);
   *pointer = Device::get().allocate_pinned(bytes);
   return *pointer == nullptr ? refused(cudaErrorMemoryAllocation) : cudaSuccess;
 }
@@ -181,6 +210,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
   return cudaMallocHost(pointer, bytes);
 }
 cudaError_t cudaFreeHost(void* pointer) {
+  if (const cudaError_t error = Device::get().may_wait()) return refused(error);
   if (pointer != nullptr) Device::get().release_pinned(pointer);
   return cudaSuccess;
 }
@@ -226,14 +256,49 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  Device::get().synchronize(stream);
+  return refused(Device::get().synchronize(stream));
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return refused(Device::get().query(stream)); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return refused(Device::get().wait(stream, *event));
+}
+
+// --- graphs
+// -----------------------------------------------------------------------------------
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  return refused(Device::get().begin_capture(stream, mode));
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  std::shared_ptr<ringbolt::emulated_cuda::Graph> captured;
+  const cudaError_t status = Device::get().end_capture(stream, &captured);
+  *graph = captured == nullptr ? nullptr : new CUgraph_st{std::move(captured)};
+  return refused(status);
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = Device::get().capture_status(stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return Device::get().is_done(stream) ? cudaSuccess : refused(cudaErrorNotReady);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long flags) {
+  if (flags != 0) ringbolt::emulated_cuda::fail("flags of a graph are not emulated");
+  // "At any time at most one executable graph may exist for a graph with memory nodes."
+  if (graph->graph->instantiated && !graph->graph->memory.empty())
+    return refused(cudaErrorInvalidValue);
+  graph->graph->instantiated = true;
+  *executable = new CUgraphExec_st{graph->graph};
+  return cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  Device::get().wait(stream, *event);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  return refused(Device::get().launch(executable->graph, stream));
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  executable->graph->instantiated = false;
+  delete executable;
   return cudaSuccess;
 }
 
@@ -250,17 +315,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  Device::get().record(stream, *event);
-  return cudaSuccess;
+  return refused(Device::get().record(stream, *event));
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  Device::get().synchronize(*event);
-  return cudaSuccess;
+  return refused(Device::get().synchronize(*event));
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return Device::get().is_done(*event) ? cudaSuccess : refused(cudaErrorNotReady);
-}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return refused(Device::get().query(*event)); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (begin->capture != nullptr || end->capture != nullptr) return refused(cudaErrorCapturedEvent);
   if (!begin->timed || !end->timed || begin->latest == nullptr || end->latest == nullptr)
     return refused(cudaErrorInvalidResourceHandle);
   if (!begin->latest->happened || !end->latest->happened) return refused(cudaErrorNotReady);
