@@ -59,7 +59,7 @@ TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
 }
 
 TEST_F(Commands, BenchTimesWorkloadsOfOneRank) {
-  for (const char* what : {"attention", "rowwise", "step"}) {
+  for (const char* what : {"matmul", "attention", "rowwise", "step"}) {
     const Outcome outcome =
         expect_success({"bench", "--what", what, "--attention-lengths", "64", "--head-dims", "16",
                         "--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length",
