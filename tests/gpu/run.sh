@@ -192,12 +192,13 @@ ten_steps() {  # of the command, with the options in `extra`; the losses go into
     --dtype bf16 --seed 3 --progress none --output "$out/run-$name" "${extra[@]}" >/dev/null || return 1
   grep -o '"loss":[0-9.]*' "$out/run-$name/metrics.jsonl" | cut -d: -f2 >"$out/losses-$name"
 }
-step_ranks_training() {  # ten steps on 1, 2 and 4 ranks, by copies and (one rank) by NCCL: losses within 1 %
+step_ranks_training() {  # ten steps on 1, 2 and 4 ranks, by copies, as a CUDA graph and (one rank) by NCCL: losses within 1 %
   local extra=() name
   ten_steps one || return 1
   extra=(--local-ranks 2) && ten_steps two || return 1
   extra=(--local-ranks 4) && ten_steps four || return 1
-  for name in two four; do within 0 0.01 10 "$out/losses-one" "$out/losses-$name" || return 1; done
+  extra=(--cuda-graph) && ten_steps graph || return 1
+  for name in two four graph; do within 0 0.01 10 "$out/losses-one" "$out/losses-$name" || return 1; done
   if grep -q '"nccl": ""' "$out/device.json"; then echo "this build has no NCCL: it was not tried" && return 0; fi
   extra=(--communicator nccl) && ten_steps nccl && within 0 0.01 10 "$out/losses-one" "$out/losses-nccl"
 }
