@@ -142,7 +142,7 @@ Mark NcclChannel::run(const std::string& name, const std::string& late, const St
   const double seconds = rank_.context().timeout_seconds;
   if (!settle(name, seconds))
     rank_.fail(late);  // the first message between two ranks connects them
-  const Mark done = StreamTransfers::behind(stream_.get());
+  Mark done = StreamTransfers::behind(stream_.get());
   if (rank_.is_recording()) {
     rank_.watch_replays();  // marks of a capture mean nothing to a host
   } else {
