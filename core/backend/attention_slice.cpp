@@ -42,10 +42,6 @@ std::pair<AttentionSlice, AttentionSlice> cut(const AttentionSlice& slice, int64
   return {top, bottom};
 }
 
-}  // namespace
-
-namespace {
-
 bool is_full(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::full && !s.left_diagonal; }
 bool is_causal(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::causal && !s.left_diagonal; }
 bool have_same_queries(const AttentionSlice& a, const AttentionSlice& b) {

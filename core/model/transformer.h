@@ -51,7 +51,8 @@ class Transformer {
 
   /// From here on micro-batches that repeat are recorded and replayed: the same operations on the same numbers, given to
   /// the device at once. The store's weights, and gradients that outlive a micro-batch, must stay where they are. Ids,
-  /// targets, losses and the rotary table have a place of their own from then on, which takes memory. Throws: UsageError on a device that does not record.
+  /// targets, losses and the rotary table have a place of their own from then on, which takes memory. Throws: UsageError
+  /// on a device that does not record.
   void record_micro_batches();
   /// How many were replayed.
   int64_t replayed_micro_batches() const { return recorded_ ? recorded_->replayed() : 0; }
