@@ -11,10 +11,14 @@
 #include <vector>
 
 #include "tests/parallel/fake_cuda.h"
+#include "tests/support/collectives.h"
 
 namespace {
 
 using namespace ringbolt::testing_support;
+using ringbolt::test::Collective;
+using ringbolt::test::concatenation;
+using ringbolt::test::sums;
 
 using Events = std::vector<std::shared_ptr<LazyEvent>>;
 
@@ -129,11 +133,8 @@ ncclResult_t post(const Message& message) {
   return ncclSuccess;
 }
 
-/// `part` bytes of the result, from what all ranks gave.
-using Compute = std::function<void(const std::vector<const void*>&, std::byte*)>;
-
 ncclResult_t collect(ncclComm_t comm, cudaStream_t stream, const void* input, void* output,
-                     size_t bytes, const Compute& compute) {
+                     size_t bytes, const Collective& compute) {
   const std::lock_guard lock(mutex);
   if (comm->group->aborted) return ncclInvalidUsage;
   LazyStream& lazy = *reinterpret_cast<LazyStream*>(stream);
@@ -156,16 +157,6 @@ ncclResult_t collect(ncclComm_t comm, cudaStream_t stream, const void* input, vo
     if (bytes > 0) std::memcpy(output, result->data(), bytes);
   });
   return ncclSuccess;
-}
-
-void add_parts(const std::vector<const void*>& inputs, size_t first, size_t count,
-               std::byte* output) {
-  std::vector<float> sum(count);
-  for (size_t r = 0; r < inputs.size(); ++r) {
-    const float* values = static_cast<const float*>(inputs[r]) + first;
-    for (size_t i = 0; i < count; ++i) sum[i] = r == 0 ? values[i] : sum[i] + values[i];
-  }
-  if (count > 0) std::memcpy(output, sum.data(), count * sizeof(float));
 }
 
 }  // namespace
@@ -268,24 +259,18 @@ ncclResult_t ncclRecv(void* target, size_t count, ncclDataType_t type, int peer,
 
 ncclResult_t ncclAllReduce(const void* input, void* output, size_t count, ncclDataType_t,
                            ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
-  return collect(comm, stream, input, output, count * sizeof(float),
-                 [count](const auto& inputs, std::byte* out) { add_parts(inputs, 0, count, out); });
+  return collect(comm, stream, input, output, count * sizeof(float), sums(0, count));
 }
 ncclResult_t ncclReduceScatter(const void* input, void* output, size_t count, ncclDataType_t,
                                ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
   const size_t first = static_cast<size_t>(comm->rank) * count;
-  return collect(
-      comm, stream, input, output, count * sizeof(float),
-      [first, count](const auto& inputs, std::byte* out) { add_parts(inputs, first, count, out); });
+  return collect(comm, stream, input, output, count * sizeof(float), sums(first, count));
 }
 ncclResult_t ncclAllGather(const void* input, void* output, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
   const size_t bytes = count * size_of_type(type);
   return collect(comm, stream, input, output, bytes * static_cast<size_t>(comm->group->ranks),
-                 [bytes](const auto& inputs, std::byte* out) {
-                   for (size_t r = 0; r < inputs.size() && bytes > 0; ++r)
-                     std::memcpy(out + r * bytes, inputs[r], bytes);
-                 });
+                 concatenation(bytes));
 }
 
 }  // extern "C"

@@ -12,11 +12,15 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/collectives.h"
 #include "tests/support/emulated_cuda/device.h"
 
 namespace {
 
 using ringbolt::emulated_cuda::Device;
+using ringbolt::test::Collective;
+using ringbolt::test::concatenation;
+using ringbolt::test::sums;
 
 /// A send whose stream has come to it.
 struct Offer {
@@ -128,10 +132,8 @@ ncclResult_t post(const Message& message) {
   return ncclSuccess;
 }
 
-using Compute = std::function<void(const std::vector<const void*>&, std::byte*)>;
-
 ncclResult_t collect(ncclComm_t comm, cudaStream_t stream, const void* input, void* output,
-                     size_t bytes, const Compute& compute) {
+                     size_t bytes, const Collective& compute) {
   const auto group = comm->group;
   if (group->aborted) return ncclInvalidUsage;
   struct Part {
@@ -158,16 +160,6 @@ ncclResult_t collect(ncclComm_t comm, cudaStream_t stream, const void* input, vo
     if (bytes > 0) std::memcpy(output, part->result.data(), bytes);
   });
   return ncclSuccess;
-}
-
-void add_parts(const std::vector<const void*>& inputs, size_t first, size_t count,
-               std::byte* output) {
-  std::vector<float> sum(count);
-  for (size_t r = 0; r < inputs.size(); ++r) {
-    const float* values = static_cast<const float*>(inputs[r]) + first;
-    for (size_t i = 0; i < count; ++i) sum[i] = r == 0 ? values[i] : sum[i] + values[i];
-  }
-  if (count > 0) std::memcpy(output, sum.data(), count * sizeof(float));
 }
 
 }  // namespace
@@ -239,24 +231,18 @@ ncclResult_t ncclRecv(void* target, size_t count, ncclDataType_t type, int peer,
 
 ncclResult_t ncclAllReduce(const void* input, void* output, size_t count, ncclDataType_t,
                            ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
-  return collect(comm, stream, input, output, count * sizeof(float),
-                 [count](const auto& inputs, std::byte* out) { add_parts(inputs, 0, count, out); });
+  return collect(comm, stream, input, output, count * sizeof(float), sums(0, count));
 }
 ncclResult_t ncclReduceScatter(const void* input, void* output, size_t count, ncclDataType_t,
                                ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
   const size_t first = static_cast<size_t>(comm->rank) * count;
-  return collect(
-      comm, stream, input, output, count * sizeof(float),
-      [first, count](const auto& inputs, std::byte* out) { add_parts(inputs, first, count, out); });
+  return collect(comm, stream, input, output, count * sizeof(float), sums(first, count));
 }
 ncclResult_t ncclAllGather(const void* input, void* output, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
   const size_t bytes = count * size_of_type(type);
   return collect(comm, stream, input, output, bytes * static_cast<size_t>(comm->group->ranks),
-                 [bytes](const auto& inputs, std::byte* out) {
-                   for (size_t r = 0; r < inputs.size() && bytes > 0; ++r)
-                     std::memcpy(out + r * bytes, inputs[r], bytes);
-                 });
+                 concatenation(bytes));
 }
 
 }  // extern "C"
