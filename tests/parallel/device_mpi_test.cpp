@@ -23,6 +23,9 @@ namespace {
 
 using test::world;
 
+/// One kind a process, a GPU where CUDA is built: its staging buffers keep the marks of one kind.
+std::vector<DeviceKind> kind_of_process() { return {device_kinds().back()}; }
+
 using PromiseCase = std::tuple<DeviceKind, test::Promise>;
 
 class DeviceMpi : public testing::TestWithParam<PromiseCase> {};
@@ -41,7 +44,7 @@ std::string promise_name(const testing::TestParamInfo<PromiseCase>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllPromises, DeviceMpi,
-                         testing::Combine(testing::ValuesIn(device_kinds()),
+                         testing::Combine(testing::ValuesIn(kind_of_process()),
                                           testing::ValuesIn(test::promises())),
                          promise_name);
 
@@ -119,7 +122,7 @@ TEST_P(OnDeviceByMpi, TenTrainingStepsAreThoseOfOneRank) {
 
 std::string kind_name(const testing::TestParamInfo<DeviceKind>& info) { return info.param.name; }
 
-INSTANTIATE_TEST_SUITE_P(Devices, OnDeviceByMpi, testing::ValuesIn(device_kinds()), kind_name);
+INSTANTIATE_TEST_SUITE_P(Devices, OnDeviceByMpi, testing::ValuesIn(kind_of_process()), kind_name);
 
 }  // namespace
 }  // namespace ringbolt::testing_support
