@@ -22,12 +22,11 @@ if(RINGBOLT_SANITIZE MATCHES "thread")
   set(ringbolt_openmp_environment OMP_NUM_THREADS=1)
 endif()
 
-# Tests are compiled more often than they run, and under sanitizers instrumentation takes the compiler longest: what they
-# test, and what computes their references, keeps the optimisation of its preset.
+# Tests are compiled more often than they run: what they test, and what computes their references, keeps the optimisation
+# of its preset.
 function(ringbolt_test_optimisation target)
-  if(RINGBOLT_SANITIZE)
-    target_compile_options(${target} PRIVATE -O0)
-  elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
+  ringbolt_instrument_quickly(${target})
+  if(CMAKE_BUILD_TYPE STREQUAL "Release")
     target_compile_options(${target} PRIVATE -O1)
   endif()
 endfunction()
