@@ -15,7 +15,7 @@ namespace {
 #define RINGBOLT_IN_REGISTER "+w"
 #endif
 
-constexpr int kChains = 12;  // more than latency x throughput of any core, fewer than the registers
+constexpr int kChains = 16;  // more than latency x throughput of any core, fewer than the registers
 
 float f32_loop(int64_t iterations) {
   Floats sums[kChains];

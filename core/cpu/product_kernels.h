@@ -3,7 +3,8 @@
 //
 // A word is 32 bits along the summed dimension (the depth): one f32, or two neighbours in bf16. B
 // is copied into panels of kPanelColumns columns, words (padded depth, kPanelColumns), so that a
-// tile of C in registers reads it as one stream; A is read as it is where its rows are contiguous,
+// tile of C in registers reads it as one stream: each panel while the one before is multiplied, or
+// all of them before; A is read as it is where its rows are contiguous,
 // and copied into tiles of kTileRows rows, words (depth, kTileRows), where it lies transposed: the
 // product with the first panel copies each tile while it multiplies the one before.
 // product_kernels.cpp is compiled once for each instruction set; see core/cpu/simd.h.
@@ -17,6 +18,7 @@ enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside 
 
 constexpr int64_t kPanelColumns = 64;
 constexpr int64_t kTileRows = 6;     ///< rows of A that are multiplied at once
+constexpr int64_t kMostTiles = 16;   ///< of a block that is copied into tiles
 constexpr int64_t kDepthWords = 16;  ///< a panel's depth is a multiple of this: zeros behind B's
 
 /// A (rows, depth) of which the transpose is stored.
@@ -25,6 +27,15 @@ struct TransposedA {
   int64_t stride;    ///< elements from one step of the depth to the next
   int64_t depth;     ///< elements
   int64_t readable;  ///< rows from the first on that exist: those of the block, and others
+};
+
+/// B (depth, columns), or its transpose (columns, depth). Strides count elements.
+struct SourceOfB {
+  const void* first;
+  int64_t stride;  ///< from a row of what is stored to the next
+  bool transposed;
+  int64_t depth;
+  int64_t columns;
 };
 
 /// C (rows, columns) = A (rows, words) B (words, columns), or added to what is there.
@@ -36,26 +47,22 @@ struct ProductBlock {
   int64_t a_word_stride;  ///< bytes from a word to the next
   float* tiles;  ///< where A, tiles as wide as tile_words_for(words), is copied first; or null
   TransposedA transposed;  ///< where it is copied from
-  const float* b;          ///< panels
+  float* b;                ///< panels
+  SourceOfB source;        ///< what they are packed from first; none where they are packed already
   int64_t panel_words;     ///< from a panel to the next
+  int64_t panels;          ///< that there is room for: behind the last comes the first; 0: for all
   char* c;
   int64_t c_stride;   ///< bytes from a row to the next
   const float* bias;  ///< one a column, added to every row; or none
   bool accumulate;    ///< C += …
 };
 
-/// Kernels for one type of A and B. Strides count elements.
+/// Kernels for one type of A and B.
 struct ProductKernels {
-  /// The first kDepthWords words of all panels of B (depth, columns), rows `stride` apart; panels
-  /// `panel_words` apart.
-  void (*pack_rows)(const void* b, int64_t stride, int64_t depth, int64_t columns, float* panels,
-                    int64_t panel_words);
-  /// A whole panel of panel_words words from the transpose of B: (columns, depth). Requires:
-  /// columns <= kPanelColumns.
-  void (*pack_columns)(const void* b, int64_t stride, int64_t depth, int64_t columns, float* panel,
-                       int64_t panel_words);
+  /// A piece of a panel, kDepthWords words from the piece-th such on, of B's first columns.
+  void (*pack)(const SourceOfB& b, int64_t piece, float* panel);
   void (*multiply_to_f32)(const ProductBlock& block);
-  void (*multiply_to_bf16)(const ProductBlock& block);  ///< sums in f32, one rounding
+  void (*multiply_to_bf16)(const ProductBlock& block);  ///< sums in f32, one rounding; of bf16 only
 };
 
 /// A tile's words and room behind them, which packing overwrites.

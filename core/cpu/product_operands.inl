@@ -1,0 +1,296 @@
+// Operands of large matrix products in the order in which a tile of C reads them: panels of B,
+// tiles of A where it lies transposed (product_kernels.h).
+//
+// Included by product_kernels.cpp only.
+#pragma once
+
+#include "core/cpu/product_kernels.h"
+#include "core/cpu/simd.h"
+
+namespace ringbolt::cpu {
+namespace {
+
+constexpr int64_t kLine = 64;  // bytes of a cache line
+
+constexpr int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t divided_up(int64_t n, int64_t parts) { return (n + parts - 1) / parts; }
+
+template <class T>
+constexpr int64_t kPerWord = 4 / static_cast<int64_t>(sizeof(T));
+
+RINGBOLT_SIMD Floats weave(const float* row, const float* /*none*/) { return load(row); }
+RINGBOLT_SIMD Floats weave(const uint16_t* low, const uint16_t* high) {
+  return as_floats(load_halves(low) | load_halves(high) << 16);
+}
+
+/// A word of each of kLanes columns, from kPerWord rows `stride` apart; zeros outside of (rows,
+/// columns).
+template <class T>
+RINGBOLT_SIMD Floats across_depth(const T* x, int64_t stride, int64_t rows, int64_t columns) {
+  if (rows >= kPerWord<T> && columns >= kLanes) return weave(x, x + stride);
+  T part[2][kLanes] = {};
+  for (int64_t r = 0; r < smaller_of(rows, kPerWord<T>); ++r) {
+    for (int64_t c = 0; c < smaller_of(columns, kLanes); ++c) part[r][c] = x[r * stride + c];
+  }
+  return weave(part[0], part[1]);
+}
+
+// In shuffles, x's lanes are numbered from 0 and y's from kLanes.
+#if defined(__AVX512F__)
+#define RINGBOLT_QUARTERS(a, b, c, d) \
+  a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12, b + 12, c + 12, d + 12
+#define RINGBOLT_SHUFFLE(x, y, a, b, c, d) \
+  __builtin_shufflevector(x, y, RINGBOLT_QUARTERS(a, b, c, d))
+
+/// Transposes blocks of 4 x 4 lanes of four rows.
+RINGBOLT_SIMD void transpose_quarters(Floats& x0, Floats& x1, Floats& x2, Floats& x3) {
+  const Floats low01 = RINGBOLT_SHUFFLE(x0, x1, 0, 16, 1, 17);
+  const Floats high01 = RINGBOLT_SHUFFLE(x0, x1, 2, 18, 3, 19);
+  const Floats low23 = RINGBOLT_SHUFFLE(x2, x3, 0, 16, 1, 17);
+  const Floats high23 = RINGBOLT_SHUFFLE(x2, x3, 2, 18, 3, 19);
+  x0 = RINGBOLT_SHUFFLE(low01, low23, 0, 1, 16, 17);
+  x1 = RINGBOLT_SHUFFLE(low01, low23, 2, 3, 18, 19);
+  x2 = RINGBOLT_SHUFFLE(high01, high23, 0, 1, 16, 17);
+  x3 = RINGBOLT_SHUFFLE(high01, high23, 2, 3, 18, 19);
+}
+#undef RINGBOLT_SHUFFLE
+#undef RINGBOLT_QUARTERS
+
+RINGBOLT_SIMD Floats even_quarters(Floats x, Floats y) {
+  return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+}
+RINGBOLT_SIMD Floats odd_quarters(Floats x, Floats y) {
+  return __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+
+/// Transposes kLanes vectors: blocks of 4 x 4, then the blocks.
+RINGBOLT_SIMD void transpose(Floats (&x)[kLanes]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes; i += 4) transpose_quarters(x[i], x[i + 1], x[i + 2], x[i + 3]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Floats even_low = even_quarters(x[i], x[i + 4]);
+    const Floats even_high = even_quarters(x[i + 8], x[i + 12]);
+    const Floats odd_low = odd_quarters(x[i], x[i + 4]);
+    const Floats odd_high = odd_quarters(x[i + 8], x[i + 12]);
+    x[i] = even_quarters(even_low, even_high);
+    x[i + 4] = even_quarters(odd_low, odd_high);
+    x[i + 8] = odd_quarters(even_low, even_high);
+    x[i + 12] = odd_quarters(odd_low, odd_high);
+  }
+}
+#else
+RINGBOLT_SIMD void transpose(Floats (&x)[kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float above = x[j][i];
+      x[j][i] = x[i][j];
+      x[i][j] = above;
+    }
+  }
+}
+#endif
+
+template <class T>
+void pack_from_rows(const SourceOfB& b, int64_t word, float* words) {
+  for (int64_t w = 0; w < kDepthWords; ++w, words += kPanelColumns) {
+    const int64_t row = (word + w) * kPerWord<T>;
+    const T* from = static_cast<const T*>(b.first) + row * b.stride;
+    for (int64_t c = 0; c < kPanelColumns; c += kLanes)
+      store(words + c, across_depth(from + c, b.stride, b.depth - row, b.columns - c));
+  }
+}
+
+/// kLanes words of each of kLanes columns, `stride` apart.
+template <class T>
+RINGBOLT_SIMD void pack_square(const T* columns, int64_t stride, float* words) {
+  Floats block[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i)
+    __builtin_memcpy(&block[i], columns + i * stride, sizeof(Floats));
+  transpose(block);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) store(words + i * kPanelColumns, block[i]);
+}
+
+/// The same where fewer columns, or columns of less depth, are there: zeros for the rest.
+template <class T>
+void pack_square_edge(const T* columns, int64_t stride, int64_t depth, int64_t n, float* words) {
+  constexpr unsigned kDepth = kVectorBytes / sizeof(T);
+  T part[kLanes][kDepth] = {};
+  for (int64_t i = 0; i < smaller_of(n, kLanes); ++i) {
+    for (int64_t d = 0; d < smaller_of(depth, kDepth); ++d) part[i][d] = columns[i * stride + d];
+  }
+  pack_square(part[0], kDepth, words);
+}
+
+template <class T>
+void pack_from_columns(const SourceOfB& b, int64_t word, float* words) {
+  for (int64_t w = 0; w < kDepthWords; w += kLanes) {
+    const int64_t done = (word + w) * kPerWord<T>;
+    const int64_t depth = b.depth - done;
+    const T* from = static_cast<const T*>(b.first) + done;
+    float* to = words + w * kPanelColumns;
+    for (int64_t c = 0; c < kPanelColumns; c += kLanes) {
+      if (c + kLanes <= b.columns && depth >= kLanes * kPerWord<T>) {
+        pack_square(from + c * b.stride, b.stride, to + c);
+      } else {
+        pack_square_edge(from + c * b.stride, b.stride, depth, b.columns - c, to + c);
+      }
+    }
+  }
+}
+
+template <class T>
+void pack(const SourceOfB& b, int64_t piece, float* panel) {
+  const int64_t word = piece * kDepthWords;
+  (b.transposed ? pack_from_columns<T> : pack_from_rows<T>)(b, word, panel + word * kPanelColumns);
+}
+
+/// Cache lines asked for while a tile is multiplied. Beside each kDepthWords words of it: `lines`
+/// of each of `rows` rows, `step` bytes behind those before, and as many of those that will be
+/// written.
+struct Ahead {
+  const char* first;
+  int64_t step;
+  int64_t rows;
+  int64_t row_stride;  // bytes
+  int64_t lines;
+  const char* written;  // contiguous
+  int64_t written_lines;
+};
+
+RINGBOLT_SIMD void ask_for(const Ahead& ahead, int64_t i) {
+  for (int64_t l = i * ahead.written_lines; l < (i + 1) * ahead.written_lines; ++l)
+    __builtin_prefetch(ahead.written + l * kLine, 1);
+  const char* row = ahead.first + i * ahead.step;
+  for (int64_t r = 0; r < ahead.rows; ++r, row += ahead.row_stride) {
+    for (int64_t l = 0; l < ahead.lines; ++l) __builtin_prefetch(row + l * kLine, 0, 2);
+  }
+}
+
+/// The panel behind the one that is multiplied: a share of it is packed behind each tile.
+template <class T>
+class NextPanel {
+ public:
+  /// `source`: from this panel on.
+  NextPanel(const SourceOfB& source, float* panel, int64_t words, int64_t tiles)
+      : source_(source), panel_(panel), pieces_(divided_up(words, kDepthWords)), tiles_(tiles) {}
+
+  void pack_share(int64_t tile) const {
+    for (int64_t i = first(tile); i < first(tile + 1); ++i) pack<T>(source_, i, panel_);
+  }
+
+  /// Where that share comes from.
+  Ahead share(int64_t tile) const {
+    constexpr int64_t kSize = sizeof(T);
+    const int64_t words = (first(tile + 1) - first(tile)) * kDepthWords;
+    const int64_t done = first(tile) * kDepthWords * kPerWord<T>;
+    const int64_t stride = source_.stride * kSize;
+    const auto* from = static_cast<const char*>(source_.first);
+    const auto* to =
+        reinterpret_cast<const char*>(panel_ + first(tile) * kDepthWords * kPanelColumns);
+    const int64_t to_lines = divided_up(words * kPanelColumns * 4 / kLine, pieces_);
+    if (source_.transposed) {
+      const int64_t rows = divided_up(kPanelColumns, pieces_);
+      return {from + done * kSize, rows * stride, rows, stride, words * 4 / kLine, to, to_lines};
+    }
+    const int64_t rows = divided_up(words * kPerWord<T>, pieces_);
+    return {from + done * stride,
+            rows * stride,
+            rows,
+            stride,
+            kPanelColumns * kSize / kLine,
+            to,
+            to_lines};
+  }
+
+ private:
+  int64_t first(int64_t tile) const { return tile * pieces_ / tiles_; }  // piece
+
+  SourceOfB source_;
+  float* panel_;
+  int64_t pieces_;
+  int64_t tiles_;
+};
+
+using UnalignedEight = float __attribute__((vector_size(32), aligned(4), may_alias));
+using UnalignedEightHalves = uint16_t __attribute__((vector_size(16), aligned(2), may_alias));
+using EightInts = int32_t __attribute__((vector_size(32)));
+using UnalignedEightInts = int32_t __attribute__((vector_size(32), aligned(4), may_alias));
+
+/// A word of each of 8 neighbours, from a row of A's transpose, or from two.
+RINGBOLT_SIMD void weave_eight(const float* row, const float* /*none*/, float* words) {
+  *reinterpret_cast<UnalignedEight*>(words) = *reinterpret_cast<const UnalignedEight*>(row);
+}
+RINGBOLT_SIMD void weave_eight(const uint16_t* low, const uint16_t* high, float* words) {
+  const auto l =
+      __builtin_convertvector(*reinterpret_cast<const UnalignedEightHalves*>(low), EightInts);
+  const auto h =
+      __builtin_convertvector(*reinterpret_cast<const UnalignedEightHalves*>(high), EightInts);
+  *reinterpret_cast<UnalignedEightInts*>(words) = l | h << 16;
+}
+
+/// The same where fewer than 8 columns, or fewer rows than a word has, are there: zeros for the
+/// rest.
+template <class T>
+void weave_edge(const T* x, int64_t stride, int64_t rows, int64_t columns, float* words) {
+  T part[2][8] = {};
+  for (int64_t r = 0; r < smaller_of(rows, kPerWord<T>); ++r) {
+    for (int64_t c = 0; c < smaller_of(columns, 8); ++c) part[r][c] = x[r * stride + c];
+  }
+  weave_eight(part[0], part[1], words);
+}
+
+/// Tiles that are copied from the transpose of A, a word of all of them at a time: what is stored
+/// together is read together, once.
+template <class T>
+class CopiedTiles {
+ public:
+  CopiedTiles(const ProductBlock& block, int64_t tiles)
+      : from_(static_cast<const T*>(block.transposed.first)),
+        stride_(block.transposed.stride),
+        depth_(block.transposed.depth),
+        rows_(block.rows),
+        to_(block.tiles),
+        tile_words_(tile_words_for(block.words)),
+        tiles_(tiles),
+        inner_(smaller_of(tiles, (block.transposed.readable - 8 + kTileRows) / kTileRows)) {}
+
+  void copy(int64_t word) const {
+    constexpr int64_t kWordsAhead = 16;
+    const int64_t row = word * kPerWord<T>;
+    const T* x = from_ + row * stride_;
+    const T* last = x + (kPerWord<T> - 1) * stride_;
+    for (int64_t i = 0; i < kPerWord<T>; ++i) {
+      const auto* ahead =
+          reinterpret_cast<const char*>(x + (kWordsAhead * kPerWord<T> + i) * stride_);
+      for (int64_t byte = 0; byte < rows_ * kSize + kLine; byte += kLine)
+        __builtin_prefetch(ahead + byte);
+    }
+    float* to = to_ + word * kTileRows;
+    // 8 rows are written where 6 belong: the two too many are overwritten by the next word's.
+    const int64_t inner = row + kPerWord<T> <= depth_ ? inner_ : 0;
+    for (int64_t i = 0; i < inner; ++i)
+      weave_eight(x + i * kTileRows, last + i * kTileRows, to + i * tile_words_);
+    for (int64_t i = inner; i < tiles_; ++i) {
+      weave_edge(x + i * kTileRows, stride_, depth_ - row, rows_ - i * kTileRows,
+                 to + i * tile_words_);
+    }
+  }
+
+ private:
+  static constexpr int64_t kSize = sizeof(T);
+
+  const T* from_;
+  int64_t stride_;
+  int64_t depth_;
+  int64_t rows_;
+  float* to_;
+  int64_t tile_words_;  // from a tile to the next
+  int64_t tiles_;
+  int64_t inner_;  // tiles of which 8 rows can be read
+};
+
+}  // namespace
+}  // namespace ringbolt::cpu
