@@ -229,17 +229,19 @@ class Run {
     block.a = reinterpret_cast<const char*>(at(part));
     block.a_row_stride = p_.a.row_stride * element_;
     block.a_tile_stride = kTileRows * block.a_row_stride;
+    block.a_strip_stride = kStripRows * block.a_row_stride;
     block.a_word_stride = 4;
-    block.tiles = nullptr;
+    block.strips = nullptr;
     if (!p_.a.lies_transposed()) return;
-    const int64_t tile_words = tile_words_for(part.words);
-    block.tiles =
-        static_cast<float*>(thread_scratch(divide_up(part.rows, kTileRows) * tile_words * 4));
+    const int64_t strip_words = strip_words_for(part.words);
+    block.strips =
+        static_cast<float*>(thread_scratch(divide_up(part.rows, kStripRows) * strip_words * 4));
     block.transposed = {at(part), p_.a.column_stride, depth_of(part), p_.a.rows - part.row};
-    block.a = reinterpret_cast<const char*>(block.tiles);
-    block.a_tile_stride = tile_words * 4;
+    block.a = reinterpret_cast<const char*>(block.strips);
+    block.a_strip_stride = strip_words * 4;
+    block.a_tile_stride = kTileRows * 4;
     block.a_row_stride = 4;
-    block.a_word_stride = kTileRows * 4;
+    block.a_word_stride = kStripRows * 4;
   }
 
   const ProductKernels& kernels_;

@@ -179,13 +179,13 @@ class BlockProduct {
       const bool packs_next = packs() && column + kPanelColumns < block_.columns;
       if (packs_next) drop_first_panel();
       const NextPanel<T> next_panel(source_, next, packs_next ? block_.words : 0, tiles_);
-      if (column == 0 && block_.tiles != nullptr) {
-        multiply_while_copying(panel);
+      const bool copies = column == 0 && block_.strips != nullptr;
+      if (copies && multiply_while_copying(panel)) {
         for (int64_t tile = 0; tile < tiles_; ++tile) next_panel.pack_share(tile);
       } else {
         for (int64_t tile = 0; tile < tiles_; ++tile) {
           const Ahead other = column == 0 ? next_of_a(tile) : next_of_b(tile, next);
-          multiply_whole(tile, column, panel, packs_next ? next_panel.share(tile) : other);
+          multiply_whole(tile, column, panel, packs_next ? next_panel.next_share(tile) : other);
           next_panel.pack_share(tile);
         }
       }
@@ -209,8 +209,13 @@ class BlockProduct {
 
   /// The next tile of A, which the first panel is the first to read.
   Ahead next_of_a(int64_t tile) const {
-    const char* first = block_.a + smaller_of(tile + 1, tiles_ - 1) * block_.a_tile_stride;
-    return {first, kLine, kTileRows, block_.a_row_stride, 1, nullptr, 0};
+    return {first_of(smaller_of(tile + 1, tiles_ - 1)),
+            kLine,
+            kTileRows,
+            block_.a_row_stride,
+            1,
+            nullptr,
+            0};
   }
 
   /// A share of the next panel of B, where it is packed already.
@@ -221,12 +226,17 @@ class BlockProduct {
         reinterpret_cast<const char*>(next) + tile * share, lines * kLine, 1, 0, lines, nullptr, 0};
   }
 
+  const char* first_of(int64_t tile) const {
+    constexpr int64_t kTiles = kStripRows / kTileRows;
+    return block_.a + tile / kTiles * block_.a_strip_stride + tile % kTiles * block_.a_tile_stride;
+  }
+
   TileOfA a(int64_t tile, int64_t word) const {
     const int64_t rows = smaller_of(kTileRows, block_.rows - tile * kTileRows);
     TileOfA a{{}, block_.a_word_stride};
     for (int64_t r = 0; r < kTileRows; ++r) {
-      a.rows[r] = block_.a + tile * block_.a_tile_stride +
-                  smaller_of(r, rows - 1) * block_.a_row_stride + word * block_.a_word_stride;
+      a.rows[r] = first_of(tile) + smaller_of(r, rows - 1) * block_.a_row_stride +
+                  word * block_.a_word_stride;
     }
     return a;
   }
@@ -267,10 +277,15 @@ class BlockProduct {
   }
 
   /// The first panel, a stretch of the depth at a time while the next stretch of A is copied.
-  void multiply_while_copying(const float* panel) const {
+  /// False: A is copied, and nothing multiplied yet.
+  bool multiply_while_copying(const float* panel) const {
     constexpr int64_t kFirst = 2 * kDepthWords;
     constexpr int64_t kOthers = 8 * kDepthWords;
-    const CopiedTiles<T> copies(block_, tiles_);
+    const CopiedStrips<T> copies(block_);
+    if (!copies.are_inner()) {
+      for (int64_t w = 0; w < block_.words; ++w) copies.copy_edge(w);
+      return false;
+    }
     PartOfTile parts[kMostTiles];
     Stretch now{0, smaller_of(kFirst, block_.words)};
     for (int64_t w = 0; w < now.end; ++w) copies.copy(w);
@@ -280,10 +295,11 @@ class BlockProduct {
         multiply_stretch(tile, now, panel, parts[tile], copies, next);
       now = next;
     }
+    return true;
   }
 
   void multiply_stretch(int64_t tile, const Stretch& now, const float* panel, PartOfTile& part,
-                        const CopiedTiles<T>& copies, const Stretch& next) const {
+                        const CopiedStrips<T>& copies, const Stretch& next) const {
     const TileOfC<C> to = c(tile, 0);
     const LinesOfC<C> lines(to, now.words());
     const bool last = now.end == block_.words;

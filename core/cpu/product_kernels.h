@@ -4,9 +4,9 @@
 // A word is 32 bits along the summed dimension (the depth): one f32, or two neighbours in bf16. B
 // is copied into panels of kPanelColumns columns, words (padded depth, kPanelColumns), so that a
 // tile of C in registers reads it as one stream: each panel while the one before is multiplied, or
-// all of them before; A is read as it is where its rows are contiguous,
-// and copied into tiles of kTileRows rows, words (depth, kTileRows), where it lies transposed: the
-// product with the first panel copies each tile while it multiplies the one before.
+// all of them before. A is read as it is where its rows are contiguous; where it lies transposed it
+// is copied into strips of kStripRows rows, words (depth, kStripRows), a stretch of the depth while
+// the one before is multiplied with the first panel.
 // product_kernels.cpp is compiled once for each instruction set; see core/cpu/simd.h.
 #pragma once
 
@@ -18,7 +18,8 @@ enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside 
 
 constexpr int64_t kPanelColumns = 64;
 constexpr int64_t kTileRows = 6;     ///< rows of A that are multiplied at once
-constexpr int64_t kMostTiles = 16;   ///< of a block that is copied into tiles
+constexpr int64_t kStripRows = 12;   ///< rows of A, two tiles, that are copied together
+constexpr int64_t kMostTiles = 16;   ///< of a block that is copied
 constexpr int64_t kDepthWords = 16;  ///< a panel's depth is a multiple of this: zeros behind B's
 
 /// A (rows, depth) of which the transpose is stored.
@@ -41,11 +42,12 @@ struct SourceOfB {
 /// C (rows, columns) = A (rows, words) B (words, columns), or added to what is there.
 struct ProductBlock {
   int64_t rows, words, columns;
-  const char* a;          ///< the first word of the first row
-  int64_t a_tile_stride;  ///< bytes from kTileRows rows to the next
-  int64_t a_row_stride;   ///< bytes from a row to the next, within them
-  int64_t a_word_stride;  ///< bytes from a word to the next
-  float* tiles;  ///< where A, tiles as wide as tile_words_for(words), is copied first; or null
+  const char* a;           ///< the first word of the first row
+  int64_t a_strip_stride;  ///< bytes from kStripRows rows to the next
+  int64_t a_tile_stride;   ///< bytes from kTileRows rows to the next, within them
+  int64_t a_row_stride;    ///< bytes from a row to the next, within them
+  int64_t a_word_stride;   ///< bytes from a word to the next
+  float* strips;  ///< where A is copied first, strip_words_for(words) words a strip; or null
   TransposedA transposed;  ///< where it is copied from
   float* b;                ///< panels
   SourceOfB source;        ///< what they are packed from first; none where they are packed already
@@ -65,8 +67,8 @@ struct ProductKernels {
   void (*multiply_to_bf16)(const ProductBlock& block);  ///< sums in f32, one rounding; of bf16 only
 };
 
-/// A tile's words and room behind them, which packing overwrites.
-constexpr int64_t tile_words_for(int64_t words) { return words * kTileRows + 10; }
+/// A strip's words and room behind them, which copying overwrites.
+constexpr int64_t strip_words_for(int64_t words) { return words * kStripRows + 16; }
 
 /// Null where the instruction set has no product of its own.
 struct ProductKernelsOfIsa {

@@ -169,7 +169,8 @@ RINGBOLT_SIMD void ask_for(const Ahead& ahead, int64_t i) {
   }
 }
 
-/// The panel behind the one that is multiplied: a share of it is packed behind each tile.
+/// The panel behind the one that is multiplied: a share of it is packed behind each tile but the
+/// first, whose time brings what the second packs.
 template <class T>
 class NextPanel {
  public:
@@ -181,7 +182,10 @@ class NextPanel {
     for (int64_t i = first(tile); i < first(tile + 1); ++i) pack<T>(source_, i, panel_);
   }
 
-  /// Where that share comes from.
+  /// What the share behind the next tile asks for.
+  Ahead next_share(int64_t tile) const { return tile + 1 < tiles_ ? share(tile + 1) : Ahead{}; }
+
+ private:
   Ahead share(int64_t tile) const {
     constexpr int64_t kSize = sizeof(T);
     const int64_t words = (first(tile + 1) - first(tile)) * kDepthWords;
@@ -205,8 +209,11 @@ class NextPanel {
             to_lines};
   }
 
- private:
-  int64_t first(int64_t tile) const { return tile * pieces_ / tiles_; }  // piece
+  /// Piece.
+  int64_t first(int64_t tile) const {
+    if (tiles_ == 1) return tile * pieces_;
+    return tile == 0 ? 0 : (tile - 1) * pieces_ / (tiles_ - 1);
+  }
 
   SourceOfB source_;
   float* panel_;
@@ -214,82 +221,71 @@ class NextPanel {
   int64_t tiles_;
 };
 
-using UnalignedEight = float __attribute__((vector_size(32), aligned(4), may_alias));
-using UnalignedEightHalves = uint16_t __attribute__((vector_size(16), aligned(2), may_alias));
-using EightInts = int32_t __attribute__((vector_size(32)));
-using UnalignedEightInts = int32_t __attribute__((vector_size(32), aligned(4), may_alias));
-
-/// A word of each of 8 neighbours, from a row of A's transpose, or from two.
-RINGBOLT_SIMD void weave_eight(const float* row, const float* /*none*/, float* words) {
-  *reinterpret_cast<UnalignedEight*>(words) = *reinterpret_cast<const UnalignedEight*>(row);
-}
-RINGBOLT_SIMD void weave_eight(const uint16_t* low, const uint16_t* high, float* words) {
-  const auto l =
-      __builtin_convertvector(*reinterpret_cast<const UnalignedEightHalves*>(low), EightInts);
-  const auto h =
-      __builtin_convertvector(*reinterpret_cast<const UnalignedEightHalves*>(high), EightInts);
-  *reinterpret_cast<UnalignedEightInts*>(words) = l | h << 16;
-}
-
-/// The same where fewer than 8 columns, or fewer rows than a word has, are there: zeros for the
-/// rest.
+/// A copied from its transpose into strips, a word of all rows at a time: what is stored together
+/// is read together, once.
 template <class T>
-void weave_edge(const T* x, int64_t stride, int64_t rows, int64_t columns, float* words) {
-  T part[2][8] = {};
-  for (int64_t r = 0; r < smaller_of(rows, kPerWord<T>); ++r) {
-    for (int64_t c = 0; c < smaller_of(columns, 8); ++c) part[r][c] = x[r * stride + c];
-  }
-  weave_eight(part[0], part[1], words);
-}
-
-/// Tiles that are copied from the transpose of A, a word of all of them at a time: what is stored
-/// together is read together, once.
-template <class T>
-class CopiedTiles {
+class CopiedStrips {
  public:
-  CopiedTiles(const ProductBlock& block, int64_t tiles)
+  explicit CopiedStrips(const ProductBlock& block)
       : from_(static_cast<const T*>(block.transposed.first)),
         stride_(block.transposed.stride),
         depth_(block.transposed.depth),
+        readable_(block.transposed.readable),
         rows_(block.rows),
-        to_(block.tiles),
-        tile_words_(tile_words_for(block.words)),
-        tiles_(tiles),
-        inner_(smaller_of(tiles, (block.transposed.readable - 8 + kTileRows) / kTileRows)) {}
+        to_(block.strips),
+        strip_words_(strip_words_for(block.words)) {}
 
+  /// Nothing that is read lies outside of A.
+  bool are_inner() const {
+    return divided_up(rows_, kStripRows) * kStripRows - kStripRows + kRead <= readable_ &&
+           (strip_words_ - kRead) / kStripRows * kPerWord<T> == depth_;
+  }
+
+  /// Requires: are_inner(). (Without a branch that calls a function: sums in registers are beside
+  /// this.)
   void copy(int64_t word) const {
     constexpr int64_t kWordsAhead = 16;
-    const int64_t row = word * kPerWord<T>;
-    const T* x = from_ + row * stride_;
-    const T* last = x + (kPerWord<T> - 1) * stride_;
+    const T* x = from_ + word * kPerWord<T> * stride_;
     for (int64_t i = 0; i < kPerWord<T>; ++i) {
       const auto* ahead =
           reinterpret_cast<const char*>(x + (kWordsAhead * kPerWord<T> + i) * stride_);
       for (int64_t byte = 0; byte < rows_ * kSize + kLine; byte += kLine)
         __builtin_prefetch(ahead + byte);
     }
-    float* to = to_ + word * kTileRows;
-    // 8 rows are written where 6 belong: the two too many are overwritten by the next word's.
-    const int64_t inner = row + kPerWord<T> <= depth_ ? inner_ : 0;
-    for (int64_t i = 0; i < inner; ++i)
-      weave_eight(x + i * kTileRows, last + i * kTileRows, to + i * tile_words_);
-    for (int64_t i = inner; i < tiles_; ++i) {
-      weave_edge(x + i * kTileRows, stride_, depth_ - row, rows_ - i * kTileRows,
-                 to + i * tile_words_);
-    }
+    each_strip(word, [&](int64_t row, float* to) {
+      store(to, weave(x + row, x + (kPerWord<T> - 1) * stride_ + row));
+    });
+  }
+
+  /// The same for any A: zeros outside of it.
+  void copy_edge(int64_t word) const {
+    const int64_t done = word * kPerWord<T>;
+    const T* x = from_ + done * stride_;
+    each_strip(word, [&](int64_t row, float* to) {
+      store(to, across_depth(x + row, stride_, depth_ - done, readable_ - row));
+    });
   }
 
  private:
   static constexpr int64_t kSize = sizeof(T);
+  static constexpr int64_t kRead = divided_up(kStripRows, kLanes) * kLanes;  // rows of a strip
+
+  /// More rows are written than a strip has: those too many are overwritten by the next word's.
+  template <class Copy>
+  void each_strip(int64_t word, const Copy& copy) const {
+    float* to = to_ + word * kStripRows;
+    for (int64_t r = 0; r < rows_; r += kStripRows, to += strip_words_) {
+      for (int64_t i = 0; i < kStripRows; i += kLanes) copy(r + i, to + i);
+    }
+  }
 
   const T* from_;
   int64_t stride_;
   int64_t depth_;
+  int64_t readable_;  // rows
   int64_t rows_;
   float* to_;
-  int64_t tile_words_;  // from a tile to the next
-  int64_t tiles_;
-  int64_t inner_;  // tiles of which 8 rows can be read
+  int64_t strip_words_;  // from a strip to the next
 };
 
 }  // namespace
