@@ -28,6 +28,10 @@ namespace ringbolt {
 namespace {
 
 enum class What { all, matmul, attention, rowwise, step, rotary, ring, forward };
+const std::vector<std::pair<std::string, What>> kWhats{
+    {"all", What::all},         {"matmul", What::matmul},  {"attention", What::attention},
+    {"rowwise", What::rowwise}, {"step", What::step},      {"rotary", What::rotary},
+    {"ring", What::ring},       {"forward", What::forward}};
 enum class Dtypes { f32, bf16, both };
 constexpr const char* kStepModel = "30m";
 
@@ -53,15 +57,7 @@ struct BenchOptions {
   void declare(OptionSet& options) {
     options.group("What");
     options.choice<What>(
-        "what", what,
-        {{"all", What::all},
-         {"matmul", What::matmul},
-         {"attention", What::attention},
-         {"rowwise", What::rowwise},
-         {"step", What::step},
-         {"rotary", What::rotary},
-         {"ring", What::ring},
-         {"forward", What::forward}},
+        "what", what, kWhats,
         "Which workloads; all is those of one rank, rowwise the row-wise operations beside a copy, "
         "rotary the table of a million positions, ring attention over ranks, forward a whole model "
         "over one sequence, as evaluate has it, on any ranks");
@@ -87,7 +83,7 @@ struct BenchOptions {
                               "What backward computes again; not counted as work");
     options.flag("cuda-graph", cuda_graph,
                  "Times the step a second time, recorded as a CUDA graph and replayed: what the "
-                 "host's launches cost. Wants --what step and --device cuda");
+                 "host's launches cost. Wants --device cuda");
     declare_attention_dtype(options, attention_dtype);
     mesh.declare(options, StorePurpose::inference);
     options.flag(
@@ -144,9 +140,8 @@ double bench_step(const BenchOptions& o, Backend& backend, DType dtype, const Pe
     return make_rotary_table(backend, method, positions);
   };
   const StepBench step =
-      bench_training_step(backend,
-                          {config, o.context_length, o.batch_size, o.recompute, recorded}, dtype,
-                          o.seconds, peak, rotary);
+      bench_training_step(backend, {config, o.context_length, o.batch_size, o.recompute, recorded},
+                          dtype, o.seconds, peak, rotary);
   Json& row = report.add(step.result);
   row.set("tokens_per_second", step.tokens_per_second)
       .set("causal_flops", step.flops.causal)
@@ -312,21 +307,35 @@ void refuse_idle_ranks(const BenchOptions& o) {
   }
 }
 
-/// Options that only one workload has a use for.
+/// Options that none of the workloads has a use for.
 void refuse_idle_options(const BenchOptions& o, const OptionSet& options) {
-  const auto belongs_to = [&](What what, const std::string& word,
-                              const std::vector<std::string>& names) {
+  const std::vector<What> all{What::matmul, What::attention, What::rowwise, What::step};
+  const auto runs = [&](What one) {
+    return o.what == What::all ? std::count(all.begin(), all.end(), one) > 0 : o.what == one;
+  };
+  const auto used_by = [&](const std::vector<What>& whats, const std::vector<std::string>& names) {
+    if (std::any_of(whats.begin(), whats.end(), runs)) return;
+    std::string words;
+    for (const auto& [word, what] : kWhats) {
+      if (std::count(whats.begin(), whats.end(), what) > 0)
+        words += (words.empty() ? "--what " : " or ") + word;
+    }
     for (const std::string& name : names) {
-      if (o.what == what || !options.is_given(name)) continue;
+      if (!options.is_given(name)) continue;
       throw UsageError(message(concat("--", name, " has no use"),
-                               concat("only --what ", word, " takes it"),
-                               concat("Add --what ", word, ", or leave it out.")));
+                               concat("only ", words, " takes it"),
+                               concat("Add ", words, ", or leave it out.")));
     }
   };
-  belongs_to(What::ring, "ring", {"one-rank"});
-  belongs_to(What::forward, "forward",
-             {"attention", "sequence-ranks", "head-ranks", "inner-ranks", "attention-dtype"});
-  belongs_to(What::step, "step", {"cuda-graph"});
+  used_by({What::ring}, {"one-rank"});
+  used_by({What::forward},
+          {"attention", "sequence-ranks", "head-ranks", "inner-ranks", "attention-dtype"});
+  used_by({What::ring, What::forward}, {"layout"});
+  used_by({What::attention, What::ring}, {"attention-lengths", "head-dims", "heads", "kv-heads"});
+  used_by({What::matmul, What::rowwise, What::step}, {"batch-size"});
+  used_by({What::matmul, What::rowwise, What::step, What::forward}, {"context-length"});
+  used_by({What::matmul, What::rowwise, What::step, What::rotary, What::forward}, {"model"});
+  used_by({What::step}, {"recompute", "cuda-graph"});
   if (o.cuda_graph && o.device.device != Device::cuda) {
     throw UsageError(message("--cuda-graph does not go with --device cpu",
                              "only what a GPU is given can be recorded",
@@ -344,6 +353,7 @@ int run_bench(const Arguments& arguments) {
                     "their share of the floating-point peak that this machine shows beside them.");
   o.declare(options);
   if (!options.parse(arguments, std::cout)) return 0;
+  refuse_idle_options(o, options);
   if (o.heads % o.kv_heads != 0) {
     throw UsageError(
         message(concat(o.heads, " heads cannot share ", o.kv_heads, " key/value heads"),
@@ -352,7 +362,6 @@ int run_bench(const Arguments& arguments) {
   if (o.wants(What::step) || o.wants(What::rowwise) || o.wants(What::matmul) ||
       o.wants(What::forward))
     static_cast<void>(step_config(o));
-  refuse_idle_options(o, options);
   refuse_idle_ranks(o);
   Json result = begin_result("bench");
   if (o.on_ranks()) {

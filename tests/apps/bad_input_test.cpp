@@ -215,6 +215,24 @@ TEST_F(BadInput, OptionsThatContradict) {
                "--cuda-graph has no use");
 }
 
+TEST_F(BadInput, BenchOptionsThatTheWorkloadHasNoUseFor) {
+  const std::vector<Words> idle{{"matmul", "--head-dims", "64"},
+                                {"step", "--attention-lengths", "1K"},
+                                {"step", "--heads", "4"},
+                                {"rotary", "--kv-heads", "4"},
+                                {"attention", "--model", "30m"},
+                                {"ring", "--context-length", "1K"},
+                                {"rotary", "--context-length", "1K"},
+                                {"forward", "--batch-size", "2"},
+                                {"matmul", "--recompute", "block"},
+                                {"all", "--layout", "zigzag"}};
+  for (const Words& words : idle)
+    expect_error(run({"bench", "--what", words[0], words[1], words[2]}), kUsage,
+                 words[1] + " has no use");
+  expect_error(run({"bench", "--what", "rowwise", "--heads", "4"}), kUsage,
+               "(only --what attention or ring takes it)");
+}
+
 TEST_F(BadInput, OutputsThatCannotBeWritten) {
   const std::string data = tokens();
   write_file(folder_ / "file", "a file, no folder");

@@ -59,11 +59,14 @@ TEST_F(Commands, BenchTimesEveryStrategyOfAttentionOnRanks) {
 }
 
 TEST_F(Commands, BenchTimesWorkloadsOfOneRank) {
-  for (const char* what : {"matmul", "attention", "rowwise", "step"}) {
-    const Outcome outcome =
-        expect_success({"bench", "--what", what, "--attention-lengths", "64", "--head-dims", "16",
-                        "--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length",
-                        "64", "--dtype", "f32", "--seconds", "0.001", "--json", "-"});
+  for (const std::string what : {"matmul", "attention", "rowwise", "step"}) {
+    Words words{"bench", "--what", what, "--dtype", "f32", "--seconds", "0.001", "--json", "-"};
+    const Words shape =
+        what == "attention"
+            ? Words{"--attention-lengths", "64", "--head-dims", "16"}
+            : Words{"--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length", "64"};
+    words.insert(words.end(), shape.begin(), shape.end());
+    const Outcome outcome = expect_success(words);
     EXPECT_GT(Json::parse(outcome.out, "standard output").at("results").items().size(), 0U) << what;
   }
 }
@@ -79,7 +82,8 @@ TEST_F(Commands, BenchComparesTheRotaryTableWithALayersForward) {
                        row.at("layer_forward_attention_seconds").as_real();
   EXPECT_GT(layer, 0);
   EXPECT_EQ(row.at("positions").as_integer(), 1 << 20);
-  EXPECT_NEAR(row.at("share_of_layer_forward").as_real(), row.at("median_seconds").as_real() / layer, 1e-12);
+  EXPECT_NEAR(row.at("share_of_layer_forward").as_real(),
+              row.at("median_seconds").as_real() / layer, 1e-12);
 }
 
 TEST_F(Commands, TokenizeKeepsEveryByteAndDocument) {

@@ -122,11 +122,13 @@ TEST_P(CudaCommands, NcclIsRefusedWhereThereIsNone) {
 TEST_P(CudaCommands, BenchTimesEachWorkload) {
   const std::string device = cuda_case() == "emulated" ? "emulated, no GPU" : "compute capability";
   for (const std::string what : {"matmul", "attention", "rowwise", "step"}) {
-    const Json result =
-        json_of(on("cuda", {"bench", "--what", what, "--attention-lengths", "64", "--head-dims",
-                            "16", "--heads", "2", "--kv-heads", "1", "--model",
-                            "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length", "64",
-                            "--dtype", "bf16", "--seconds", "0.001"}));
+    Words words{"bench", "--what", what, "--dtype", "bf16", "--seconds", "0.001"};
+    const Words shape =
+        what == "attention"
+            ? Words{"--attention-lengths", "64", "--head-dims", "16", "--heads", "2", "--kv-heads", "1"}
+            : Words{"--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length", "64"};
+    words.insert(words.end(), shape.begin(), shape.end());
+    const Json result = json_of(on("cuda", words));
     EXPECT_GT(result.at("results").items().size(), 0U) << what;
     EXPECT_NE(result.at("device").as_text().find(device), std::string::npos) << what;
   }
