@@ -78,19 +78,13 @@ RINGBOLT_SIMD void multiply_tile(const TileOfA& a, const float* panel, int64_t w
 RINGBOLT_SIMD Floats load_sums(const float* p) { return load(p); }
 RINGBOLT_SIMD Floats load_sums(const bf16* p) { return as_floats(load_halves(p) << 16); }
 RINGBOLT_SIMD void store_sums(float* p, Floats x) { store(p, x); }
-RINGBOLT_SIMD void store_sums(bf16* p, Floats x) {
 #if defined(__AVX512BF16__)
+RINGBOLT_SIMD void store_sums(bf16* p, Floats x) {
   // (Denormals become zeros, as they do in the dot product.)
   const __m256bh rounded = _mm512_maskz_cvtneps_pbh(kAllLanes, __builtin_bit_cast(__m512, x));
   __builtin_memcpy(p, &rounded, sizeof rounded);
-#else
-  const Ints bits = as_ints(x);
-  const Ints rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  const Ints quiet = bits | 0x400000;
-  const Ints result = (x == x ? rounded : quiet) >> 16;
-  *reinterpret_cast<UnalignedHalves*>(p) = __builtin_convertvector(result, Halves);
-#endif
 }
+#endif
 
 /// Where a tile of C goes, or the part of one that C has.
 template <class C>

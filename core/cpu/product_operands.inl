@@ -36,25 +36,26 @@ RINGBOLT_SIMD Floats across_depth(const T* x, int64_t stride, int64_t rows, int6
 }
 
 // In shuffles, x's lanes are numbered from 0 and y's from kLanes.
-#if defined(__AVX512F__)
-#define RINGBOLT_QUARTERS(a, b, c, d) \
-  a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12, b + 12, c + 12, d + 12
-#define RINGBOLT_SHUFFLE(x, y, a, b, c, d) \
-  __builtin_shufflevector(x, y, RINGBOLT_QUARTERS(a, b, c, d))
+static_assert(kLanes == 16, "product_kernels.cpp is for AVX-512");
+
+/// The same four lanes of each quarter.
+template <int a, int b, int c, int d>
+RINGBOLT_SIMD Floats of_quarters(Floats x, Floats y) {
+  return __builtin_shufflevector(x, y, a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8,
+                                 d + 8, a + 12, b + 12, c + 12, d + 12);
+}
 
 /// Transposes blocks of 4 x 4 lanes of four rows.
 RINGBOLT_SIMD void transpose_quarters(Floats& x0, Floats& x1, Floats& x2, Floats& x3) {
-  const Floats low01 = RINGBOLT_SHUFFLE(x0, x1, 0, 16, 1, 17);
-  const Floats high01 = RINGBOLT_SHUFFLE(x0, x1, 2, 18, 3, 19);
-  const Floats low23 = RINGBOLT_SHUFFLE(x2, x3, 0, 16, 1, 17);
-  const Floats high23 = RINGBOLT_SHUFFLE(x2, x3, 2, 18, 3, 19);
-  x0 = RINGBOLT_SHUFFLE(low01, low23, 0, 1, 16, 17);
-  x1 = RINGBOLT_SHUFFLE(low01, low23, 2, 3, 18, 19);
-  x2 = RINGBOLT_SHUFFLE(high01, high23, 0, 1, 16, 17);
-  x3 = RINGBOLT_SHUFFLE(high01, high23, 2, 3, 18, 19);
+  const Floats low01 = of_quarters<0, 16, 1, 17>(x0, x1);
+  const Floats high01 = of_quarters<2, 18, 3, 19>(x0, x1);
+  const Floats low23 = of_quarters<0, 16, 1, 17>(x2, x3);
+  const Floats high23 = of_quarters<2, 18, 3, 19>(x2, x3);
+  x0 = of_quarters<0, 1, 16, 17>(low01, low23);
+  x1 = of_quarters<2, 3, 18, 19>(low01, low23);
+  x2 = of_quarters<0, 1, 16, 17>(high01, high23);
+  x3 = of_quarters<2, 3, 18, 19>(high01, high23);
 }
-#undef RINGBOLT_SHUFFLE
-#undef RINGBOLT_QUARTERS
 
 RINGBOLT_SIMD Floats even_quarters(Floats x, Floats y) {
   return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
@@ -79,17 +80,6 @@ RINGBOLT_SIMD void transpose(Floats (&x)[kLanes]) {
     x[i + 12] = odd_quarters(odd_low, odd_high);
   }
 }
-#else
-RINGBOLT_SIMD void transpose(Floats (&x)[kLanes]) {
-  for (int i = 0; i < kLanes; ++i) {
-    for (int j = 0; j < i; ++j) {
-      const float above = x[j][i];
-      x[j][i] = x[i][j];
-      x[i][j] = above;
-    }
-  }
-}
-#endif
 
 template <class T>
 void pack_from_rows(const SourceOfB& b, int64_t word, float* words) {
