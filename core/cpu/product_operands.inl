@@ -35,10 +35,9 @@ RINGBOLT_SIMD Floats across_depth(const T* x, int64_t stride, int64_t rows, int6
   return weave(part[0], part[1]);
 }
 
-// In shuffles, x's lanes are numbered from 0 and y's from kLanes.
 static_assert(kLanes == 16, "product_kernels.cpp is for AVX-512");
 
-/// The same four lanes of each quarter.
+/// The same four lanes of each quarter; y's are numbered from kLanes.
 template <int a, int b, int c, int d>
 RINGBOLT_SIMD Floats of_quarters(Floats x, Floats y) {
   return __builtin_shufflevector(x, y, a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8,
