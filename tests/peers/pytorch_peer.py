@@ -27,6 +27,7 @@ import sys
 import time
 
 import torch
+import torch._functorch.config as functorch_config
 import torch.nn.functional as F
 from torch import nn
 
@@ -135,12 +136,17 @@ def attention(mode, dtype, tokens, head_dim, args):
     q, k, v, dout = (torch.empty(1, args.heads, tokens, head_dim).uniform_(-1, 1).to(kind) for _ in range(4))
     pairs = tokens * (tokens + 1) / 2
     shape = {"tokens": tokens, "heads": args.heads, "head_dim": head_dim}
+
+    def causal(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    run = torch.compile(causal) if mode == "compiled" else causal
     with torch.no_grad():
-        times = time_repeatedly(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), args.seconds)
+        times = time_repeatedly(lambda: run(q, k, v), args.seconds)
     report("attention_forward", mode, dtype, shape, times, 4 * head_dim * pairs * args.heads)
 
     inputs = tuple(x.requires_grad_() for x in (q, k, v))
-    out = F.scaled_dot_product_attention(*inputs, is_causal=True)
+    out = run(*inputs)
     times = time_repeatedly(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True), args.seconds)
     report("attention_backward", mode, dtype, shape, times, 10 * head_dim * pairs * args.heads)
 
@@ -154,7 +160,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0, help="of repetitions for each figure, three at least")
     parser.add_argument("--only", choices=["step", "attention"])
-    parser.add_argument("--modes", default="eager,compiled", help="for the step; attention is one fused kernel, eager")
+    parser.add_argument("--modes", default="eager,compiled", help="of the step and of attention, a fused kernel in both")
     parser.add_argument("--dtypes", default="f32,bf16_autocast,bf16_params", help="of the step; attention: f32 and bf16")
     parser.add_argument("--context-length", type=int, default=2048)
     parser.add_argument("--tokens", type=numbers, default=[4096, 16384])
@@ -163,12 +169,15 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
+    functorch_config.donated_buffer = False  # a compiled backward is repeated on the same saved tensors
+
     failed = 0
     work = []
+    modes = args.modes.split(",")
     if args.only != "attention":
-        work += [(training_step, mode, dtype, args) for mode in args.modes.split(",") for dtype in args.dtypes.split(",")]
+        work += [(training_step, mode, dtype, args) for mode in modes for dtype in args.dtypes.split(",")]
     if args.only != "step":
-        work += [(attention, "eager", dtype, tokens, head_dim, args)
+        work += [(attention, mode, dtype, tokens, head_dim, args) for mode in modes
                  for dtype in ("f32", "bf16") for tokens in args.tokens for head_dim in args.head_dims]
     for function, *arguments in work:
         try:
