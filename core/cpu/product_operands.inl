@@ -222,12 +222,13 @@ class CopiedStrips {
         readable_(block.transposed.readable),
         rows_(block.rows),
         to_(block.strips),
-        strip_words_(strip_words_for(block.words)) {}
+        strip_words_(strip_words_for(block.words)),
+        whole_words_(block.words * kPerWord<T> == block.transposed.depth) {}
 
   /// Nothing that is read lies outside of A.
   bool are_inner() const {
-    return divided_up(rows_, kStripRows) * kStripRows - kStripRows + kRead <= readable_ &&
-           (strip_words_ - kRead) / kStripRows * kPerWord<T> == depth_;
+    const int64_t last = (divided_up(rows_, kStripRows) - 1) * kStripRows;
+    return whole_words_ && last + kRead <= readable_;
   }
 
   /// Requires: are_inner(). (Without a branch that calls a function: sums in registers are beside
@@ -275,6 +276,7 @@ class CopiedStrips {
   int64_t rows_;
   float* to_;
   int64_t strip_words_;  // from a strip to the next
+  bool whole_words_;
 };
 
 }  // namespace
