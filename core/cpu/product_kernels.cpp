@@ -203,21 +203,21 @@ class BlockProduct {
 
   /// The next tile of A, which the first panel is the first to read.
   Ahead next_of_a(int64_t tile) const {
-    return {first_of(smaller_of(tile + 1, tiles_ - 1)),
-            kLine,
-            kTileRows,
-            block_.a_row_stride,
-            1,
-            nullptr,
-            0};
+    return {.first = first_of(smaller_of(tile + 1, tiles_ - 1)),
+            .step = kLine,
+            .rows = kTileRows,
+            .row_stride = block_.a_row_stride,
+            .lines = 1};
   }
 
   /// A share of the next panel of B, where it is packed already.
   Ahead next_of_b(int64_t tile, const float* next) const {
     const int64_t lines = divided_up(kPanelColumns * kDepthWords * 4 / kLine, tiles_);
     const int64_t share = lines * kLine * divided_up(block_.words, kDepthWords);
-    return {
-        reinterpret_cast<const char*>(next) + tile * share, lines * kLine, 1, 0, lines, nullptr, 0};
+    return {.first = reinterpret_cast<const char*>(next) + tile * share,
+            .step = lines * kLine,
+            .rows = 1,
+            .lines = lines};
   }
 
   const char* first_of(int64_t tile) const {

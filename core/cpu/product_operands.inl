@@ -140,13 +140,13 @@ void pack(const SourceOfB& b, int64_t piece, float* panel) {
 /// of each of `rows` rows, `step` bytes behind those before, and as many of those that will be
 /// written.
 struct Ahead {
-  const char* first;
-  int64_t step;
-  int64_t rows;
-  int64_t row_stride;  // bytes
-  int64_t lines;
-  const char* written;  // contiguous
-  int64_t written_lines;
+  const char* first = nullptr;
+  int64_t step = 0;
+  int64_t rows = 0;
+  int64_t row_stride = 0;  // bytes
+  int64_t lines = 0;
+  const char* written = nullptr;  // contiguous
+  int64_t written_lines = 0;
 };
 
 RINGBOLT_SIMD void ask_for(const Ahead& ahead, int64_t i) {
@@ -184,18 +184,16 @@ class NextPanel {
     const auto* to =
         reinterpret_cast<const char*>(panel_ + first(tile) * kDepthWords * kPanelColumns);
     const int64_t to_lines = divided_up(words * kPanelColumns * 4 / kLine, pieces_);
-    if (source_.transposed) {
-      const int64_t rows = divided_up(kPanelColumns, pieces_);
-      return {from + done * kSize, rows * stride, rows, stride, words * 4 / kLine, to, to_lines};
-    }
-    const int64_t rows = divided_up(words * kPerWord<T>, pieces_);
-    return {from + done * stride,
-            rows * stride,
-            rows,
-            stride,
-            kPanelColumns * kSize / kLine,
-            to,
-            to_lines};
+    // Rows of what is stored, and of each so many bytes from the share's first.
+    const bool t = source_.transposed;
+    const int64_t rows = divided_up(t ? kPanelColumns : words * kPerWord<T>, pieces_);
+    return {.first = from + done * (t ? kSize : stride),
+            .step = rows * stride,
+            .rows = rows,
+            .row_stride = stride,
+            .lines = (t ? words * 4 : kPanelColumns * kSize) / kLine,
+            .written = to,
+            .written_lines = to_lines};
   }
 
   /// Piece.

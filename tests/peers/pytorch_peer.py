@@ -169,7 +169,8 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    functorch_config.donated_buffer = False  # a compiled backward is repeated on the same saved tensors
+    if hasattr(functorch_config, "donated_buffer"):
+        functorch_config.donated_buffer = False  # a compiled backward is repeated on the same saved tensors
 
     failed = 0
     work = []

@@ -145,8 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
     Shapes, PackedProduct,
     testing::Values(Case{"PackedBeside", 775, 1046, 707, false, false},
                     Case{"PackedBesideFromColumns", 775, 1046, 707, false, true},
-                    Case{"CopiedTiles", 775, 1046, 707, true, false},
-                    Case{"CopiedTilesInTwoPasses", 775, 2310, 201, true, true},
+                    Case{"CopiedStrips", 775, 1046, 707, true, false},
+                    Case{"CopiedStripsInPasses", 775, 2310, 201, true, true},
                     Case{"PrivatePanels", 769, 66, 4137, false, true},
                     Case{"PrivatePanelsFromRows", 769, 66, 4137, false, false}),
     [](const auto& instance) { return std::string(instance.param.what); });
