@@ -1,6 +1,5 @@
 // ringbolt info: the build and the devices, or what a file holds.
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <iostream>
@@ -18,6 +17,7 @@
 #include "io/checkpoint.h"
 #include "io/checkpoint_format.h"
 #include "io/hdf5.h"
+#include "io/memory_limit.h"
 #include "io/model_json.h"
 #include "io/tokens.h"
 #include "io/weights.h"
@@ -89,9 +89,9 @@ void describe_devices(Facts& facts, const DeviceOptions& device) {
   facts.add("instruction sets", sets,
             concat(shown, " (used: ", cpu::name_of(cpu::choose_isa()), ")"));
   facts.add_count("cores", std::thread::hardware_concurrency());
-  const int64_t bytes =
-      static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(sysconf(_SC_PAGE_SIZE));
-  facts.add("memory", bytes, format_bytes(bytes));
+  facts.add("memory", machine_memory(), format_bytes(machine_memory()));
+  if (usable_memory() < machine_memory())
+    facts.add("memory limit", usable_memory(), format_bytes(usable_memory()));
 }
 
 void describe_model(Facts& facts, const ModelConfig& model) {

@@ -14,6 +14,7 @@
 #include "apps/failure.h"
 #include "core/base/error.h"
 #include "core/cuda/cuda_backend.h"
+#include "io/memory_limit.h"
 #include "parallel/device_communicator.h"
 #include "parallel/launch.h"
 #include "parallel/nccl.h"
@@ -94,10 +95,9 @@ int64_t available_bytes(const DeviceOptions& device, const RankOptions& options,
     const auto mine = all[static_cast<size_t>(world.rank())];
     return cuda_memory_bytes(gpu) / std::count(all.begin(), all.end(), mine);
   }
-  const int64_t pages = sysconf(_SC_PHYS_PAGES);
   const std::optional<Launch>& launch = find_launch();
   const int64_t in_node = std::max<int64_t>(options.local_ranks, launch ? launch->local_size : 1);
-  return pages * sysconf(_SC_PAGE_SIZE) / std::max<int64_t>(1, in_node);
+  return usable_memory() / std::max<int64_t>(1, in_node);
 }
 
 }  // namespace ringbolt

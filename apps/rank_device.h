@@ -21,7 +21,8 @@ std::unique_ptr<Communicator> make_tensor_communicator(const std::string& comman
                                                        const RankOptions& options,
                                                        Communicator& world, Backend& backend);
 
-/// What this rank may use: its share of its GPU's memory, or of the machine's. Collective.
+/// What this rank may use: its share of its GPU's memory, or of what its
+/// control group lets the processes of this machine use. Collective.
 int64_t available_bytes(const DeviceOptions& device, const RankOptions& options,
                         Communicator& world);
 
