@@ -169,7 +169,7 @@ class Backend {
   /// lse (T, H) f32 += factor * q . centre (K, D) f32, head by head as in attention_forward: what a shift of all keys by
   /// `centre` does to log-sum-exps, and the only thing that it does. -inf stays.
   virtual void shift_lse(const E4m3View& q, ConstView centre, float factor, View lse) = 0;
-  /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32. Weights, at most 1
+  /// As attention_forward, of E4M3 operands with a scale each. Logits and their statistics are f32, on Hopper of sums that keep 14 bits. Weights, at most 1
   /// beside the row's largest so far, are rounded to multiples of E4M3 / 256 for the product with v, not for their sum;
   /// where they are not (pieces that a GPU's library does not take), the result is nearer to the exact one. `rounded` is
   /// done once for the list, or for each of a few parts of it.

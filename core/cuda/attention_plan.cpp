@@ -54,13 +54,45 @@ bool joins(const AttentionPiece& batch, const AttentionPiece& next) {
   return batch.batch == 1 || (batch.query_step == query_step && batch.key_step == key_step);
 }
 
-/// sdpa_fp8: head dimensions are multiples of 16, the largest that of the generation, and Hopper has none for one query.
+/// sdpa_fp8: head dimensions are multiples of 16, the largest that of the generation, and Hopper
+/// has none for one query.
 bool cudnn_takes_e4m3(const AttentionPiece& piece, const AttentionTraits& traits) {
   const bool hopper = traits.arch / 10 == 9;
-  if (traits.arch < 90 || !traits.aligned || traits.head_dim % 16 != 0 || traits.head_dim < 16) return false;
+  if (traits.arch < 90 || !traits.aligned || traits.head_dim % 16 != 0 || traits.head_dim < 16)
+    return false;
   if (traits.head_dim > (hopper ? 256 : 128)) return false;
   if (piece.queries == 1) return !hopper && piece.keys >= kLongCache && piece.batch == 1;
   return piece.queries >= kFewQueries && piece.keys >= kSmallBackward;
+}
+
+/// Rectangles of at most kHopperE4m3Keys keys, and squares of as many, that make up the piece.
+/// Squares are of few sizes, or each would want a plan of its own.
+void append_of_few_keys(std::vector<AttentionPiece>& pieces, const AttentionPiece& piece) {
+  if (piece.keys <= kHopperE4m3Keys) return append(pieces, piece);
+  if (!piece.causal) {
+    for (int64_t key = 0; key < piece.keys; key += kHopperE4m3Keys) {
+      AttentionPiece part = piece;
+      part.key_begin += key;
+      part.keys = std::min(kHopperE4m3Keys, piece.keys - key);
+      append(pieces, part);
+    }
+    return;
+  }
+  const auto units = static_cast<uint64_t>((piece.keys - 1) / kHopperE4m3Keys);
+  const int64_t upper = kHopperE4m3Keys * static_cast<int64_t>(std::bit_floor(units));
+  AttentionPiece square = piece;
+  square.queries = square.keys = upper;
+  append_of_few_keys(pieces, square);
+  AttentionPiece below = piece;
+  below.query_begin += upper;
+  below.queries -= upper;
+  AttentionPiece left = below;
+  left.keys = upper;
+  left.causal = false;
+  append_of_few_keys(pieces, left);
+  below.key_begin += upper;
+  below.keys -= upper;
+  append_of_few_keys(pieces, below);
 }
 
 bool cudnn_takes(const AttentionPiece& piece, Direction direction, const AttentionTraits& traits) {
@@ -125,8 +157,17 @@ std::vector<AttentionPiece> attention_pieces(SliceList slices) {
 
 std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
                                           const AttentionTraits& traits) {
-  std::vector<AttentionWork> work;
+  const bool few_keys = traits.dtype == DType::e4m3 && traits.arch / 10 == 9;
+  std::vector<AttentionPiece> pieces;
   for (const AttentionPiece& piece : attention_pieces(slices)) {
+    if (few_keys && cudnn_takes(piece, direction, traits)) {
+      append_of_few_keys(pieces, piece);
+    } else {
+      pieces.push_back(piece);
+    }
+  }
+  std::vector<AttentionWork> work;
+  for (const AttentionPiece& piece : pieces) {
     if (!cudnn_takes(piece, direction, traits)) {
       work.push_back({piece, Engine::own, 0, 0, false});
     } else if (piece.queries == 1) {
@@ -176,9 +217,10 @@ bool workspace_must_be_zeroed(int64_t version) { return version < 91800; }
 
 std::string why_no_e4m3_attention(int arch, E4m3Output output) {
   if (arch < 90) {
-    return message("fp8 attention is not to be had on this GPU",
-                   concat("it needs compute capability 9.0 or more, and this has ", arch / 10, ".", arch % 10),
-                   "Try --attention-dtype bf16, or --device cpu for a small model.");
+    return message(
+        "fp8 attention is not to be had on this GPU",
+        concat("it needs compute capability 9.0 or more, and this has ", arch / 10, ".", arch % 10),
+        "Try --attention-dtype bf16, or --device cpu for a small model.");
   }
   if (arch / 10 == 9 && output == E4m3Output::wide) {
     return message("fp8 attention with an output that is not fp8 is not to be had on this GPU",

@@ -2,10 +2,11 @@
 // launches, so that the CPU tests prove that every query-key pair is computed exactly once.
 //
 // cuDNN is given two forms only: full rectangles, and causal squares on their diagonal. Every slice
-// is a few of these; one with a left diagonal is many, as without_left_diagonals cuts it. Its known defects (NaN gradients where keys end half-way through a tile of
-// 128, at one query, or at tiny lengths; a plan to compile for each length) are avoided here:
-// lengths that are no multiples of 128 are padded to one of a few sizes with the true lengths given
-// apart, tiny pieces go to our own kernels, empty ones vanish.
+// is a few of these; one with a left diagonal is many, as without_left_diagonals cuts it. Its known
+// defects (NaN gradients where keys end half-way through a tile of 128, at one query, or at tiny
+// lengths; a plan to compile for each length) are avoided here: lengths that are no multiples of
+// 128 are padded to one of a few sizes with the true lengths given apart, tiny pieces go to our own
+// kernels, empty ones vanish.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +58,14 @@ struct AttentionWork {
   bool padded = false;
 };
 
-/// E4M3 is forward only. What cuDNN does not take of it is done by our kernels in bf16, which holds its values exactly.
+/// Keys that one call of fp8 attention sees on Hopper. Its tensor cores keep 14 bits of a sum of
+/// fp8 products, and cut off the rest (DeepSeek-V3, arXiv 2412.19437, section 3.3.2), and cuDNN's
+/// kernel sums all keys in them: by a model of it, of a million keys of like weight half of the sum
+/// is lost, of so many 0.6 %. Calls are joined in f32.
+constexpr int64_t kHopperE4m3Keys = 8192;
+
+/// E4M3 is forward only. What cuDNN does not take of it is done by our kernels in bf16, which holds
+/// its values exactly.
 std::vector<AttentionWork> attention_work(SliceList slices, Direction direction,
                                           const AttentionTraits& traits);
 
@@ -76,7 +84,8 @@ int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocesso
 /// workspace that is not zeroed can put NaNs into gradients.
 bool cudnn_is_usable(int64_t version);
 bool workspace_must_be_zeroed(int64_t version);
-/// Why a device of compute capability `arch` has no fp8 attention with such an output, as an error's text; "" where it has.
+/// Why a device of compute capability `arch` has no fp8 attention with such an output, as an
+/// error's text; "" where it has.
 std::string why_no_e4m3_attention(int arch, E4m3Output output);
 
 }  // namespace ringbolt::cuda

@@ -35,6 +35,8 @@ using Layout = std::unique_ptr<std::remove_pointer_t<cublasLtMatrixLayout_t>,
 using Preference = std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>,
                                    DestroyBlas<cublasLtMatmulPreferenceDestroy>>;
 
+constexpr uint64_t kBiasAlignment = 16;  // bytes, of what may be loaded at once
+
 cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
 Layout layout_of(const ColumnMajor& x) {
@@ -85,6 +87,9 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulProblem& p) {
   const Preference preference(raw);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
       static_cast<uint64_t>(Matmul::workspace_bytes()));
+  // Parts of the depth are added in f32, not in the result's type.
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
       static_cast<uint32_t>(p.left.alignment));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -98,7 +103,8 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulProblem& p) {
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle, plan.descriptor.get(), plan.left.get(), plan.right.get(), plan.result.get(),
       plan.result.get(), preference.get(), 1, &best, &found);
-  if (status == CUBLAS_STATUS_SUCCESS && found > 0) plan.algorithm = best.algo;
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
+  if (found > 0) plan.algorithm = best.algo;
   return plan;
 }
 
@@ -127,8 +133,10 @@ Matmul::~Matmul() = default;
 
 void Matmul::operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b,
                         View c, Update update, std::optional<ConstView> bias) {
-  // The epilogue adds a bias of the result's type; any other goes by a kernel of ours.
-  const bool fused_bias = bias && bias->dtype() == c.dtype();
+  // The epilogue adds a bias of the result's type, whose alignment nothing tells it; any other goes
+  // by a kernel of ours.
+  const bool fused_bias = bias && bias->dtype() == c.dtype() &&
+                          reinterpret_cast<uint64_t>(bias->bytes()) % kBiasAlignment == 0;
   const MatmulProblem problem =
       matmul_problem(a, transpose_a, b, transpose_b, c, update, fused_bias ? bias : std::nullopt);
   if (c.empty()) return;

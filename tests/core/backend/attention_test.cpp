@@ -426,7 +426,9 @@ TEST_P(AttentionOps, RowsOutsideOfAllSlicesMayHoldAnything) {
   EXPECT_EQ(forward(backend(), dirty).out, result.out);
   const Gradients expected = backward(backend(), clean, merged);
   const Gradients actual = backward(backend(), dirty, merged);
-  EXPECT_EQ(actual.dq, expected.dq);
+  // cuDNN adds to dq in no fixed order: some elements round to the next bf16.
+  const bool in_no_order = GetParam().on_cuda() && dtype() == DType::bf16;
+  EXPECT_TRUE(close_in_norm(actual.dq, expected.dq, in_no_order ? 0x1p-8 : 0.0));
   EXPECT_EQ(actual.dk, expected.dk);
   EXPECT_EQ(actual.dv, expected.dv);
 }

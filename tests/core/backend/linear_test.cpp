@@ -49,9 +49,12 @@ class LinearOps : public BackendTest {
     Placed pa(backend(), dtype(), at ? Shape{p.inner, p.m} : Shape{p.m, p.inner}, a, how.padding);
     Placed pb(backend(), dtype(), bt ? Shape{p.n, p.inner} : Shape{p.inner, p.n}, b, how.padding);
     Placed pc(backend(), how.c_dtype, {p.m, p.n}, before, how.padding);
-    Placed pbias(backend(), dtype(), {p.n}, bias);
-    const std::optional<ConstView> bias_view =
-        how.bias ? std::optional<ConstView>(pbias.view()) : std::nullopt;
+    const int64_t shift = how.padding > 0 ? 1 : 0;  // a bias that no vector's alignment fits
+    Values shifted(static_cast<size_t>(shift), 0.0);
+    shifted.insert(shifted.end(), bias.begin(), bias.end());
+    Placed pbias(backend(), dtype(), {shift + p.n}, shifted);
+    std::optional<ConstView> bias_view;
+    if (how.bias) bias_view = pbias.view().slice_rows(shift, shift + p.n);
 
     backend().matmul(pa, how.transpose_a, pb, how.transpose_b, pc, how.update, bias_view);
 
@@ -114,8 +117,8 @@ TEST_P(LinearOps, MatmulOfLargeOperandsMatchesTheReference) {
   }
 }
 
-// More columns than one block of the first operand meets at a time; and a depth that is summed in two
-// passes (1637 words of 32 bits) with more panels than are packed at a time.
+// More columns than one block of the first operand meets at a time; and a depth that is summed in
+// two passes (1637 words of 32 bits) with more panels than are packed at a time.
 TEST_P(LinearOps, MatmulOfOperandsInSeveralPassesMatchesTheReference) {
   const How left{.transpose_a = Transpose::yes, .update = Update::accumulate, .bias = true};
   const How right{.transpose_b = Transpose::yes, .bias = true, .padding = 6};

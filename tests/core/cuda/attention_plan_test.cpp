@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <tuple>
 #include <vector>
 
 namespace ringbolt::cuda {
@@ -23,7 +24,8 @@ class Pairs {
 
   void add(const AttentionSlice& s) {
     for (int64_t i = 0; i < s.queries(); ++i) {
-      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j) hit(s.query_begin + i, s.key_begin + j);
+      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j)
+        hit(s.query_begin + i, s.key_begin + j);
     }
   }
   void add(const AttentionPiece& p) {
@@ -186,12 +188,60 @@ TEST(AttentionWork, GivesFp8ToCudnnWhereItHasIt) {
   EXPECT_EQ(engine(7, 128, 90), Engine::own);
   const Slices decoding = {{0, 1, 0, 131072, Mask::full}};
   EXPECT_EQ(only(decoding, Direction::forward, {DType::e4m3, 128, 90, true}).engine, Engine::own);
-  EXPECT_EQ(only(decoding, Direction::forward, {DType::e4m3, 128, 100, true}).engine, Engine::cudnn);
+  EXPECT_EQ(only(decoding, Direction::forward, {DType::e4m3, 128, 100, true}).engine,
+            Engine::cudnn);
+}
+
+bool sees(const AttentionPiece& p, int64_t i, int64_t j) {
+  i -= p.query_begin;
+  j -= p.key_begin;
+  return 0 <= i && i < p.queries && 0 <= j && j < (p.causal ? i + 1 : p.keys);
+}
+
+TEST(AttentionWork, GivesHopperFewKeysOfFp8AtATime) {
+  const AttentionTraits hopper{DType::e4m3, 128, 90, true};
+  std::mt19937_64 engine(1);
+  for (const int64_t n : {8192, 8193, 16384, 20011, 24576, 100003, 1048576}) {
+    for (const auto mask : {Mask::causal, Mask::full}) {
+      SCOPED_TRACE(testing::Message() << n << (mask == Mask::causal ? ", causal" : ", full"));
+      const Slices whole{{0, n, 0, n, mask, 0}};
+      const auto work = attention_work(whole, Direction::forward, hopper);
+      EXPECT_EQ(rows_are_disjoint(work), n <= kHopperE4m3Keys);
+      int64_t pairs = 0;
+      std::set<std::tuple<int64_t, int64_t, bool>> plans;
+      for (const AttentionWork& w : work) {
+        const AttentionPiece& p = w.piece;
+        EXPECT_LE(p.keys, kHopperE4m3Keys);
+        pairs += p.causal ? p.keys * (p.keys + 1) / 2 : p.queries * p.keys;
+        if (w.engine == Engine::cudnn) plans.insert({w.graph_queries, w.graph_keys, p.causal});
+      }
+      EXPECT_EQ(pairs, mask == Mask::causal ? n * (n + 1) / 2 : n * n);
+      EXPECT_LE(plans.size(), 24U) << "plans to compile";
+      for (int sample = 0; sample < 300; ++sample) {
+        const auto i = static_cast<int64_t>(engine() % static_cast<uint64_t>(n));
+        const auto j = static_cast<int64_t>(engine() % static_cast<uint64_t>(n));
+        const auto found = std::count_if(
+            work.begin(), work.end(), [&](const AttentionWork& w) { return sees(w.piece, i, j); });
+        ASSERT_EQ(found, mask == Mask::full || j <= i ? 1 : 0) << i << ", " << j;
+      }
+    }
+  }
+  const auto sequences = attention_work(causal_slices(std::vector<int64_t>{0, 16384, 32768}),
+                                        Direction::forward, hopper);
+  EXPECT_EQ(sequences.size(), 3U) << "sequences stay a batch";
+  for (const AttentionWork& w : sequences) EXPECT_EQ(w.piece.batch, 2);
+  EXPECT_EQ(only({{0, 16384, 0, 16384, Mask::causal, 0}}, Direction::forward,
+                 {DType::e4m3, 128, 100, true})
+                .piece.keys,
+            16384)
+      << "Blackwell sums in f32";
 }
 
 TEST(Fp8Attention, IsRefusedInOneLineWhereADeviceLacksIt) {
   const std::string ampere = why_no_e4m3_attention(80, E4m3Output::rounded);
-  EXPECT_NE(ampere.find("it needs compute capability 9.0 or more, and this has 8.0"), std::string::npos) << ampere;
+  EXPECT_NE(ampere.find("it needs compute capability 9.0 or more, and this has 8.0"),
+            std::string::npos)
+      << ampere;
   EXPECT_FALSE(why_no_e4m3_attention(80, E4m3Output::wide).empty());
   const std::string hopper = why_no_e4m3_attention(90, E4m3Output::wide);
   EXPECT_NE(hopper.find("Try --attention-dtype fp8-output."), std::string::npos) << hopper;

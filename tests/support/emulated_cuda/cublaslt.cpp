@@ -20,6 +20,7 @@
 namespace {
 
 using ringbolt::emulated_cuda::Device;
+using ringbolt::emulated_cuda::fail;
 
 struct Descriptor {
   cublasComputeType_t compute;
@@ -48,6 +49,7 @@ struct Layout {
 
 struct Preference {
   uint64_t workspace_bytes = 0;
+  uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
   std::array<uint32_t, 4> alignment = {256, 256, 256, 256};  // A, B, C, D
 };
 
@@ -253,6 +255,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
   switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return take(p.workspace_bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return take(p.reductions);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
       return take(p.alignment[0]);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
@@ -281,6 +285,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const bool aligned = std::all_of(p.alignment.begin(), p.alignment.end(),
                                    [](uint32_t bytes) { return bytes % 4 == 0; });
   if (!aligned || wanted < 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (as<Layout>(result).type == CUDA_R_16BF &&
+      (p.reductions & ~uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}) != 0)
+    fail("cublasLtMatmul may add parts of a depth in bf16");
   const Found algorithm{
       fingerprint(d, {as<Layout>(a), as<Layout>(b), as<Layout>(c), as<Layout>(result)}),
       p.workspace_bytes, p.alignment};
@@ -318,8 +325,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
     return CUBLAS_STATUS_INVALID_VALUE;
   if (workspace_bytes < found.workspace_bytes || !is_aligned(workspace, 256))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (product.d.epilogue == CUBLASLT_EPILOGUE_BIAS && product.d.bias == nullptr)
-    return CUBLAS_STATUS_INVALID_VALUE;
+  if (product.d.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+    if (product.d.bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!is_aligned(product.d.bias, 16)) fail("cublasLtMatmul may load 16 bytes of a bias at once");
+  }
   const cudaError_t status = Device::get().enqueue(stream, "cublasLtMatmul", [=] {
     Device::get().require_device(workspace, workspace_bytes, "the workspace of cublasLtMatmul");
     std::memset(workspace, 0xff, std::min<size_t>(workspace_bytes, 4096));

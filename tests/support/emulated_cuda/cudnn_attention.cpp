@@ -221,8 +221,9 @@ class Problem {
   AttentionMemory m;
 };
 
-void require_supported(const AttentionGraph& g) {
-  if (g.head_dim % 8 == 0 && g.head_dim <= 256 && g.heads % g.kv_heads == 0 &&
+void require_supported(const AttentionGraph& g, int arch) {
+  const bool writes = g.dtype != DType::e4m3 || g.out_dtype == DType::e4m3 || arch / 10 > 9;
+  if (writes && g.head_dim % 8 == 0 && g.head_dim <= 256 && g.heads % g.kv_heads == 0 &&
       (!g.causal || g.queries == g.keys) && g.queries > 0 && g.keys > 0 && g.batch > 0)
     return;
   throw DeviceError(message("the emulated cuDNN has no plan for attention", "of this shape",
@@ -233,14 +234,15 @@ void require_supported(const AttentionGraph& g) {
 
 struct CudnnAttention::State {
   cudaStream_t stream;
+  int arch;
 };
 
-CudnnAttention::CudnnAttention(cudaStream_t stream, Memory&, int)
-    : state_(std::make_unique<State>(State{stream})) {}
+CudnnAttention::CudnnAttention(cudaStream_t stream, Memory&, int arch)
+    : state_(std::make_unique<State>(State{stream, arch})) {}
 CudnnAttention::~CudnnAttention() = default;
 
 void CudnnAttention::run(const AttentionGraph& graph, const AttentionMemory& memory) {
-  require_supported(graph);
+  require_supported(graph, state_->arch);
   RINGBOLT_CUDA(Device::get().enqueue(state_->stream, "cuDNN attention",
                                       [problem = Problem(graph, memory)] { problem.run(); }));
 }
