@@ -35,7 +35,7 @@ using Layout = std::unique_ptr<std::remove_pointer_t<cublasLtMatrixLayout_t>,
 using Preference = std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>,
                                    DestroyBlas<cublasLtMatmulPreferenceDestroy>>;
 
-constexpr uint64_t kBiasAlignment = 16;  // bytes, of what may be loaded at once
+constexpr uint64_t kBiasAlignment = 16;  // bytes; nothing tells the library of less
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
@@ -112,6 +112,7 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulProblem& p) {
 
 struct Matmul::State {
   cudaStream_t stream;
+  Memory& memory;
   Handle handle;
   Scratch workspace;
   std::map<MatmulProblem, Plan> plans;
@@ -127,16 +128,14 @@ Matmul::Matmul(cudaStream_t stream, Memory& memory) {
   cublasLtHandle_t handle = nullptr;
   RINGBOLT_CUBLAS(cublasLtCreate(&handle));
   state_ = std::make_unique<State>(
-      State{stream, Handle(handle), Scratch(memory, workspace_bytes()), {}});
+      State{stream, memory, Handle(handle), Scratch(memory, workspace_bytes()), {}});
 }
 Matmul::~Matmul() = default;
 
 void Matmul::operator()(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b,
                         View c, Update update, std::optional<ConstView> bias) {
-  // The epilogue adds a bias of the result's type, whose alignment nothing tells it; any other goes
-  // by a kernel of ours.
-  const bool fused_bias = bias && bias->dtype() == c.dtype() &&
-                          reinterpret_cast<uint64_t>(bias->bytes()) % kBiasAlignment == 0;
+  // The epilogue adds a bias of the result's type; any other goes by a kernel of ours.
+  const bool fused_bias = bias && bias->dtype() == c.dtype();
   const MatmulProblem problem =
       matmul_problem(a, transpose_a, b, transpose_b, c, update, fused_bias ? bias : std::nullopt);
   if (c.empty()) return;
@@ -145,8 +144,14 @@ void Matmul::operator()(ConstView a, Transpose transpose_a, ConstView b, Transpo
     simple_matmul(state_->stream, a, transpose_a, b, transpose_b, c, update, bias);
     return;
   }
+  std::optional<Scratch> aligned;
   if (fused_bias) {
     const void* pointer = bias->bytes();
+    if (reinterpret_cast<uint64_t>(pointer) % kBiasAlignment != 0) {
+      aligned.emplace(state_->memory, bias->elements() * size_of(bias->dtype()));
+      pointer = aligned->as<void>();
+      convert(state_->stream, *bias, View(aligned->as<std::byte>(), bias->dtype(), bias->shape()));
+    }
     set(plan.descriptor, CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointer);
   }
   const float alpha = 1;
