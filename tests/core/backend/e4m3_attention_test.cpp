@@ -347,6 +347,7 @@ TEST_P(E4m3Attention, IsWithinItsBoundOfAttentionThatRoundsNothing) {
 }
 
 TEST_P(E4m3Attention, SumsOfManyKeysDoNotShrink) {
+  if (on_cpu()) GTEST_SKIP() << "a CPU sums in f32";
   // Weights that are much alike and values around 1 to 2: a sum that loses what is below its 14th
   // bit gets shorter with every key. Rounded outputs are off by 2^-5 each way, 64 of them by 0.4 %.
   Problem p = problem({16, 40007, 1, 1, 64}, {{0, 16, 0, 40007, Mask::full}});
