@@ -49,7 +49,8 @@ void declare_attention_dtype(OptionSet& options, AttentionDType& dtype) {
        {"fp8", AttentionDType::fp8},
        {"fp8-output", AttentionDType::fp8_output}},
       "Type of q, k and v in attention; auto is the model's. fp8 is E4M3 with power-of-two scales "
-      "of each rank, keys taken from their mean, weights of the softmax rounded, too; fp8-output also rounds what a rank's keys "
+      "of each rank, keys taken from their mean, weights of the softmax rounded, too; fp8-output "
+      "also rounds what a rank's keys "
       "give, as Hopper's kernel does");
 }
 

@@ -39,9 +39,8 @@ std::vector<ContextLoss> evaluate_all(const EvaluateOptions& o, RankedModel& mod
     const auto seen = windows_of(protocol);
     const int64_t reach =
         seen ? seen->longest() + protocol.parallel->query : protocol.context_length;
-    const RotaryTables rotary =
-        o.positions.map_positions(model.loaded.rotary(reach), protocol.context_length,
-                                  model.loaded.config(), seen);
+    const RotaryTables rotary = o.positions.map_positions(
+        model.loaded.rotary(reach), protocol.context_length, model.loaded.config(), seen);
     results.push_back(evaluate_context(model.loaded.model(), *model.place(o, seen), protocol,
                                        data.tokens.tokens(), read, rotary,
                                        [&](int64_t done, int64_t) { progress.update(done); }));
@@ -92,8 +91,7 @@ Json json_of(const ContextLoss& r) {
   const EvaluationProtocol& p = r.protocol;
   const int64_t stride = p.stride == 0 ? p.context_length : p.stride;
   Json result = Json::object();
-  result
-      .set("context_length", p.context_length)
+  result.set("context_length", p.context_length)
       .set("windows", r.windows)
       .set("tokens", r.total.tokens)
       .set("loss", r.mean())
@@ -157,8 +155,7 @@ std::vector<Json> read_results(const std::vector<std::string>& files) {
 
 /// What rank 0 shows and writes.
 void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationData& data,
-          const std::vector<ContextLoss>& results, int64_t peak_bytes,
-          std::vector<Json> compared) {
+          const std::vector<ContextLoss>& results, int64_t peak_bytes, std::vector<Json> compared) {
   const LoadedModel& loaded = model.loaded;
   const PredictedReach reach = reach_of(o, loaded);
   if (!json_is_output(o.out.json)) {
@@ -172,7 +169,8 @@ void show(const EvaluateOptions& o, const RankedModel& model, const EvaluationDa
     if (o.attention_dtype != AttentionDType::model)
       std::cout << "model in " << name_of(o.model.dtype) << ", attention in "
                 << name_of(o.attention_dtype, o.model.dtype) << '\n';
-    if (o.positions.map != UntunedMap::none) std::cout << o.positions.describe(loaded.config()) << '\n';
+    if (o.positions.map != UntunedMap::none)
+      std::cout << o.positions.describe(loaded.config()) << '\n';
     std::cout << '\n' << table_of(results);
   }
   const Json result = result_of(o, model, data, results, reach, peak_bytes);

@@ -85,7 +85,8 @@ void EvaluateOptions::declare(OptionSet& options) {
       "evaluate --checkpoint run --tokens validation.h5 --context-lengths 1M --windows 1",
       "a layer at a time over the whole window: memory is a layer's, whatever their number");
   options.example(
-      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K --attention-dtype fp8",
+      "evaluate --checkpoint run --tokens validation.h5 --context-lengths 16K --attention-dtype "
+      "fp8",
       "what the loss is with attention in fp8");
   options.example(
       "evaluate --checkpoint run --tokens validation.h5 --compare large-base.json --plot "

@@ -31,7 +31,8 @@ struct RankedModel {
   RankedModel(const EvaluateOptions& o, Communicator& world, const EvaluationData& data);
 
   /// For a protocol whose tokens see parallel windows, or what the rotary method says.
-  std::unique_ptr<Placement> place(const EvaluateOptions& o, const std::optional<ParallelWindows>& windows);
+  std::unique_ptr<Placement> place(const EvaluateOptions& o,
+                                   const std::optional<ParallelWindows>& windows);
 
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Communicator> tensors;  ///< the ranks, for the backend's memory

@@ -25,7 +25,8 @@ struct MeshOptions {
   std::optional<int64_t> head_ranks;  ///< nothing: 1, or what `auto` finds
   std::optional<int64_t> inner_ranks;
   LayoutKind layout = LayoutKind::zigzag;
-  /// Not `auto`: what it measures differs from run to run, and the same command gives the same bits.
+  /// Not `auto`: what it measures differs from run to run, and the same command gives the same
+  /// bits.
   AttentionWord attention = AttentionWord::ring;
   RingBackwardWord backward = RingBackwardWord::automatic;
   ShardState shard_state = ShardState::gradients;

@@ -67,8 +67,8 @@ void load_weights_of(const WeightSource& source, Backend& backend, ParameterStor
       const auto found = stored.find(spec.name);
       if (found == stored.end() || found->second == spec.shape) continue;
       throw UsageError(message(concat("the rotary options do not fit ", source.description()),
-                               concat(spec.name, " has the shape ", found->second.str(), " there and ",
-                                      spec.shape.str(), " by the options"),
+                               concat(spec.name, " has the shape ", found->second.str(),
+                                      " there and ", spec.shape.str(), " by the options"),
                                "Leave --rope-scaling and --rope-method out."));
     }
   }

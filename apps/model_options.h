@@ -59,8 +59,9 @@ class LoadedModel {
   Transformer model_;
 };
 
-/// Sets a store's weights to those of a file; what a rotary method adds to the model (CLEX) begins anew where the file has
-/// none. Throws: IoError; UsageError where the file's weights of that method have another shape.
+/// Sets a store's weights to those of a file; what a rotary method adds to the model (CLEX) begins
+/// anew where the file has none. Throws: IoError; UsageError where the file's weights of that
+/// method have another shape.
 void load_weights_of(const WeightSource& source, Backend& backend, ParameterStore& parameters,
                      uint64_t seed);
 

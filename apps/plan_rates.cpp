@@ -132,7 +132,8 @@ DeviceRates RateOptions::measured(const ModelConfig& model, DType dtype,
                            .dtype = dtype,
                            .ranks = world.size()};
     DeviceRates mine{};
-    const auto tensors = make_tensor_communicator("plan", device, {local_ranks, 60}, world, *backend);
+    const auto tensors =
+        make_tensor_communicator("plan", device, {local_ranks, 60}, world, *backend);
     mine.attention = measure_rates(*backend, *tensors, job);
     const int64_t tokens = std::max<int64_t>(1, context_length / world.size());
     const RowwiseCase rows{std::min(tokens, kPieceTokens), model.hidden_size,

@@ -4,8 +4,8 @@
 
 namespace ringbolt {
 
-/// One a process. While it lives, the first of these signals is only noted; a second SIGINT ends the process as
-/// usual.
+/// One a process. While it lives, the first of these signals is only noted; a second SIGINT ends
+/// the process as usual.
 class StopSignal {
  public:
   StopSignal();

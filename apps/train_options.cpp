@@ -61,7 +61,8 @@ void declare_optimizer(OptionSet& options, TrainOptions& t) {
       .at_most(0.9999999);
   options.add("epsilon", "E", t.epsilon, "AdamW's epsilon").above(0);
   options
-      .add("clip-norm", "C", t.clip_norm, "Largest norm of all gradients together (CLEX's apart); 0 does not clip")
+      .add("clip-norm", "C", t.clip_norm,
+           "Largest norm of all gradients together (CLEX's apart); 0 does not clip")
       .at_least(0);
   options.add("seed", "N", t.seed, "Seed of new weights and of the order of the data");
   options.group("Precision and memory");
@@ -111,7 +112,8 @@ void TrainOptions::declare(OptionSet& options) {
   device.declare(options);
   options.flag("cuda-graph", cuda_graph,
                "With --device cuda: records a micro-batch as a CUDA graph and replays it for those "
-               "that follow, if they are alike; saves the host's launches, which bound small models and short "
+               "that follow, if they are alike; saves the host's launches, which bound small "
+               "models and short "
                "contexts (off: no device has shown yet how much)");
   out.declare(options);
   options.example(

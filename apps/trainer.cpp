@@ -5,10 +5,10 @@
 #include <span>
 #include <utility>
 
-#include "apps/model_options.h"
-#include "apps/results.h"
 #include "apps/memory_check.h"
+#include "apps/model_options.h"
 #include "apps/rank_device.h"
+#include "apps/results.h"
 #include "core/base/error.h"
 #include "core/base/quantity.h"
 #include "core/bench/workloads.h"
@@ -44,8 +44,7 @@ std::unique_ptr<ParameterStore> make_parameters(const TrainOptions& o, Backend& 
 }
 
 std::unique_ptr<Placement> placement_of(const TrainOptions& o, Backend& backend, Mesh& mesh,
-                                        const AttentionChoice& choice,
-                                        const RotaryMethod& method) {
+                                        const AttentionChoice& choice, const RotaryMethod& method) {
   return place_for_method(backend, method, [&](DistanceRange distances) {
     return make_placement(backend, mesh, o.mesh.layout, choice, distances);
   });
@@ -67,10 +66,11 @@ std::unique_ptr<ClexTraining> make_clex(const TrainOptions& o, Backend& backend,
 void record_where_wanted(const TrainOptions& o, Transformer& model, const Communicator& tensors) {
   if (!o.cuda_graph) return;
   if (tensors.size() > 1 && !tensors.can_be_recorded()) {
-    throw UsageError(message(concat("--cuda-graph cannot be used on these ", tensors.size(), " ranks"),
-                             "they copy through the host, which takes no part in a replay",
-                             "Use --communicator nccl with a GPU for each rank, or leave "
-                             "--cuda-graph out."));
+    throw UsageError(
+        message(concat("--cuda-graph cannot be used on these ", tensors.size(), " ranks"),
+                "they copy through the host, which takes no part in a replay",
+                "Use --communicator nccl with a GPU for each rank, or leave "
+                "--cuda-graph out."));
   }
   model.record_micro_batches();
 }
@@ -213,8 +213,7 @@ Json Trainer::wall_of(const StepResult& result, double step_seconds) const {
         .set("full_flops_per_second", flops.full / step_seconds);
   }
   if (knows_exposure()) wall.set("exposed_seconds", pulse_.exposed_seconds);
-  return wall.set("received_bytes", pulse_.received_bytes)
-      .set("peak_bytes", pulse_.peak_bytes);
+  return wall.set("received_bytes", pulse_.received_bytes).set("peak_bytes", pulse_.peak_bytes);
 }
 
 void Trainer::evaluate(Json& line) {

@@ -8,7 +8,8 @@
 #include "io/hdf5.internal.h"
 
 #ifdef __SANITIZE_ADDRESS__
-// HDF5 1.10 loses memory of its own where it refuses a damaged file; the leak checker would blame us.
+// HDF5 1.10 loses memory of its own where it refuses a damaged file; the leak checker would blame
+// us.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5\n"; }
 #endif

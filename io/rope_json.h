@@ -8,7 +8,8 @@
 // * yarn's and longrope's factor may be missing: it is then max_position_embeddings /
 //   original_max_position_embeddings.
 // * original_max_position_embeddings may be missing: L is then max_position_embeddings, which old
-//   versions take for L even where the member is given. longrope models have it beside rope_scaling.
+//   versions take for L even where the member is given. longrope models have it beside
+//   rope_scaling.
 // * mscale counts only together with mscale_all_dim.
 #pragma once
 

@@ -1,14 +1,14 @@
 // Messages between ranks.
 //
-// `single` is the communicator of one rank, `threads` has ranks in one process, `mpi` in many: their
-// buffers are host memory. For tensors of a device there are make_device_communicator
+// `single` is the communicator of one rank, `threads` has ranks in one process, `mpi` in many:
+// their buffers are host memory. For tensors of a device there are make_device_communicator
 // (parallel/device_communicator.h) and make_nccl_communicator (parallel/nccl.h), made from one of
 // those: what they move is device memory, ordered on the backend's compute stream as one of its
-// operations is, but scalars and small facts (all_reduce of double and int64_t, broadcast) stay host
-// memory. Every call but rank(), size(), context() and the sends and receives is collective: all
-// ranks of the communicator call it, in the same order. Any call throws CommError where another rank
-// failed, or where nothing came for context().timeout_seconds; the message names operation, peer and
-// step.
+// operations is, but scalars and small facts (all_reduce of double and int64_t, broadcast) stay
+// host memory. Every call but rank(), size(), context() and the sends and receives is collective:
+// all ranks of the communicator call it, in the same order. Any call throws CommError where another
+// rank failed, or where nothing came for context().timeout_seconds; the message names operation,
+// peer and step.
 #pragma once
 
 #include <cstddef>
@@ -45,9 +45,9 @@ std::string name_of(Tag tag);
 struct Traffic {
   int64_t received_bytes =
       0;  ///< payload from other ranks, as much as was sent to them in every symmetric operation
-  int64_t messages = 0;       ///< received
-  /// Inside wait() and collectives: what no computation hid. Of device memory it is what the compute
-  /// stream stood still, by the device's clock, as far as that is known.
+  int64_t messages = 0;  ///< received
+  /// Inside wait() and collectives: what no computation hid. Of device memory it is what the
+  /// compute stream stood still, by the device's clock, as far as that is known.
   double waited_seconds = 0;
 };
 
@@ -107,8 +107,8 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual RankContext& context() = 0;
-  /// Whether what it does with the memory of a device needs no host, so that it may be part of a recording
-  /// (core/backend/recording.h).
+  /// Whether what it does with the memory of a device needs no host, so that it may be part of a
+  /// recording (core/backend/recording.h).
   virtual bool can_be_recorded() const { return false; }
 
   /// Sends to one rank while receiving from another; both may be this one. Sizes may differ between
@@ -140,7 +140,8 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int colour, int key) = 0;
 };
 
-/// In place: the largest over ranks, element by element, in host memory whatever the tensors' is. Collective.
+/// In place: the largest over ranks, element by element, in host memory whatever the tensors' is.
+/// Collective.
 void all_reduce_largest(Communicator& ranks, std::span<double> values);
 void all_reduce_largest(Communicator& ranks, std::span<int64_t> values);
 

@@ -286,12 +286,11 @@ int64_t piece_tokens_that_fit(EvaluationShape c, int64_t available_bytes) {
     changed.windows = 1;
     if (attempt(concat("a context of ", shorter, " tokens"), changed)) break;
   }
-  throw UsageError(message(
-      concat("a window of ", c.context_length, " tokens needs ", format_bytes(account.total()),
-             " a rank"),
-      concat("there are ", format_bytes(available_bytes), "; most is live in ", account.moment, ": ",
-             account.str()),
-      what.empty() ? "Try a smaller model." : what + "."));
+  throw UsageError(message(concat("a window of ", c.context_length, " tokens needs ",
+                                  format_bytes(account.total()), " a rank"),
+                           concat("there are ", format_bytes(available_bytes), "; most is live in ",
+                                  account.moment, ": ", account.str()),
+                           what.empty() ? "Try a smaller model." : what + "."));
 }
 
 }  // namespace ringbolt

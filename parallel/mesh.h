@@ -1,8 +1,8 @@
 // How the ranks of a run are arranged: data x ring x head.
 //
-// Ranks of one sequence are neighbours: rank = (data * ring + ring rank) * head + head rank, with ring rank =
-// outer * inner size + inner rank. Ranks that differ only in the head rank exchange most (all-to-all), so they are closest;
-// the inner ring stays within a node where it can.
+// Ranks of one sequence are neighbours: rank = (data * ring + ring rank) * head + head rank, with
+// ring rank = outer * inner size + inner rank. Ranks that differ only in the head rank exchange
+// most (all-to-all), so they are closest; the inner ring stays within a node where it can.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,8 @@ struct MeshShape {
 /// The communicators of each axis. Collective to make.
 class Mesh {
  public:
-  /// For tensors in host memory. Throws: UsageError where the shape does not have world.size() ranks.
+  /// For tensors in host memory. Throws: UsageError where the shape does not have world.size()
+  /// ranks.
   Mesh(Communicator& world, MeshShape shape) : Mesh(world, world, shape) {}
   /// For the tensors that `devices`, the same ranks, exchanges: of a GPU's memory
   /// (parallel/device_communicator.h, parallel/nccl.h) or the host's. Both must outlive the mesh.

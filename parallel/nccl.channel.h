@@ -11,8 +11,8 @@
 #include "core/cuda/transfers.h"
 #include "parallel/communicator.h"
 #include "parallel/device_watchdog.h"
-#include "parallel/nccl.h"
 #include "parallel/nccl.functions.h"
+#include "parallel/nccl.h"
 
 namespace ringbolt {
 

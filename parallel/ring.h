@@ -8,12 +8,12 @@
 // 2406.18485, section 4.3). A ring of one only runs the body.
 //
 // Blocks are tensors of the backend, of one size on all ranks; the ring's communicator is one of
-// such memory. On the CPU operations are done when they return, transfers when they were waited for,
-// and the backend drives them between its tiles. On a device both are only given to its streams, in
-// this order: a transfer begins behind what the compute stream was given before it was posted, runs
-// beside what that is given next, and what follows the wait runs behind it. The host waits until the
-// neighbours have posted theirs (and, between processes, for the bytes), never for the device's
-// computation; nothing in a step synchronises a device.
+// such memory. On the CPU operations are done when they return, transfers when they were waited
+// for, and the backend drives them between its tiles. On a device both are only given to its
+// streams, in this order: a transfer begins behind what the compute stream was given before it was
+// posted, runs beside what that is given next, and what follows the wait runs behind it. The host
+// waits until the neighbours have posted theirs (and, between processes, for the bytes), never for
+// the device's computation; nothing in a step synchronises a device.
 #pragma once
 
 #include <array>

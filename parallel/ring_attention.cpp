@@ -97,13 +97,14 @@ class RingAttention final : public SequenceAttention {
     Overlap overlap(backend_);
     BlockBuffers outer_blocks(backend_, outer_, own.dtype(), own.shape());
     BlockBuffers inner_blocks(backend_, inner_, own.dtype(), own.shape());
-    ring_visit(outer_, overlap, bytes_of(own), outer_blocks, [&](int, int node, ConstBytes of_node) {
-      ring_visit(inner_, overlap, of_node, inner_blocks, [&](int, int rank, ConstBytes bytes) {
-        const ConstView block(bytes.data(), own.dtype(), own.shape());
-        operands.attend(by_keys_[position(node, rank)], queries, block, attention_scale(q.dim(2)),
-                        result, lse);
-      });
-    });
+    ring_visit(
+        outer_, overlap, bytes_of(own), outer_blocks, [&](int, int node, ConstBytes of_node) {
+          ring_visit(inner_, overlap, of_node, inner_blocks, [&](int, int rank, ConstBytes bytes) {
+            const ConstView block(bytes.data(), own.dtype(), own.shape());
+            operands.attend(by_keys_[position(node, rank)], queries, block,
+                            attention_scale(q.dim(2)), result, lse);
+          });
+        });
     if (!direct) backend_.convert(result, out);
   }
 

@@ -35,8 +35,8 @@ std::unique_ptr<SequenceAttention> make_ring_attention(Backend& backend, Mesh& m
                                                        const AttentionChoice& choice,
                                                        const Visibility& visibility = {});
 
-/// One kernel call over the keys of all ranks: memory grows with their number, rounding does not. They travel in the
-/// model's type.
+/// One kernel call over the keys of all ranks: memory grows with their number, rounding does not.
+/// They travel in the model's type.
 std::unique_ptr<SequenceAttention> make_gathered_attention(Backend& backend, Mesh& mesh,
                                                            const SequenceLayout& layout,
                                                            AttentionSlice::Mask mask,

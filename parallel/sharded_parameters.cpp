@@ -102,7 +102,8 @@ GradientNorms ShardedParameters::gradient_norms() {
   std::array<double, 2> squares{};  // of the model, and of a rotary method
   for (size_t g = 0; g < groups_.size(); ++g) {
     const bool is_model = groups_[g].owner == ParameterOwner::model;
-    squares[is_model ? 0 : 1] += backend_.sum_of_squares(own_gradients(shards_[g]));  // padding is zero
+    squares[is_model ? 0 : 1] +=
+        backend_.sum_of_squares(own_gradients(shards_[g]));  // padding is zero
   }
   ranks_.all_reduce(std::span<double>(squares));
   return {std::sqrt(squares[0]), std::sqrt(squares[1])};

@@ -12,7 +12,8 @@ class SingleCommunicator final : public Communicator {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   RankContext& context() override { return context_; }
-  Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive, int from, Tag) override {
+  Request send_receive(std::span<const std::byte> send, int to, std::span<std::byte> receive,
+                       int from, Tag) override {
     RINGBOLT_CHECK(to == 0 && from == 0);
     static_cast<void>(to), static_cast<void>(from);
     copy(send, receive);
@@ -32,11 +33,15 @@ class SingleCommunicator final : public Communicator {
   void all_reduce(std::span<float>) override {}
   void all_reduce(std::span<double>) override {}
   void all_reduce(std::span<int64_t>) override {}
-  void all_gather(std::span<const std::byte> piece, std::span<std::byte> gathered) override { copy(piece, gathered); }
+  void all_gather(std::span<const std::byte> piece, std::span<std::byte> gathered) override {
+    copy(piece, gathered);
+  }
   void reduce_scatter(std::span<const float> values, std::span<float> piece) override {
     copy(std::as_bytes(values), std::as_writable_bytes(piece));
   }
-  void all_to_all(std::span<const std::byte> send, std::span<std::byte> receive) override { copy(send, receive); }
+  void all_to_all(std::span<const std::byte> send, std::span<std::byte> receive) override {
+    copy(send, receive);
+  }
   void broadcast(std::span<std::byte>, int) override {}
   void barrier() override {}
   std::unique_ptr<Communicator> split(int, int) override { return make_single_communicator(); }
@@ -47,7 +52,8 @@ class SingleCommunicator final : public Communicator {
   static void require_equal(size_t sent, size_t expected) {
     if (sent == expected) return;
     throw CommError(message(concat("a rank sent itself ", sent, " bytes and expected ", expected),
-                            "both sides of a message must agree on its size", "This is a defect of Ringbolt."));
+                            "both sides of a message must agree on its size",
+                            "This is a defect of Ringbolt."));
   }
   static void copy(std::span<const std::byte> from, std::span<std::byte> to) {
     require_equal(from.size(), to.size());
@@ -57,6 +63,8 @@ class SingleCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_single_communicator() { return std::make_unique<SingleCommunicator>(); }
+std::unique_ptr<Communicator> make_single_communicator() {
+  return std::make_unique<SingleCommunicator>();
+}
 
 }  // namespace ringbolt

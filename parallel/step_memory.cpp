@@ -20,8 +20,7 @@ constexpr int64_t kF32 = 4;
 
 int64_t StepMemory::rows() const { return t_ * m_.num_attention_heads * kF32; }
 
-// --- attention
-// --------------------------------------------------------------------------------------------------------
+// --- attention -----------------------------------------------------------------------------------
 
 int64_t StepMemory::inner() const {
   return c_.attention.strategy == AttentionStrategy::double_ring ? c_.mesh.inner : c_.mesh.ring();
@@ -52,8 +51,8 @@ int64_t StepMemory::traded_keys() const {
   return t_ * c_.mesh.head * 2 * heads * m_.head_dim * a_;
 }
 
-/// core/model/attention_operands.cpp: q and kv in the attention's type where it is not the model's. The block of `keys`
-/// bytes in that type.
+/// core/model/attention_operands.cpp: q and kv in the attention's type where it is not the model's.
+/// The block of `keys` bytes in that type.
 int64_t StepMemory::converted(int64_t keys, std::vector<Hold>& holds) {
   const AttentionDType dtype = c_.attention.dtype;
   const int64_t kv_heads = std::max<int64_t>(1, m_.num_key_value_heads / c_.mesh.head);
@@ -64,7 +63,8 @@ int64_t StepMemory::converted(int64_t keys, std::vector<Hold>& holds) {
   if (same) return keys;
   const int64_t query_elements = queries() / a_;
   const int64_t element = is_fp8(dtype) ? 1 : block / (keys / a_);
-  holds.push_back(ledger_.hold(attention, query_elements * element + block + (is_fp8(dtype) ? kF32 : 0)));
+  holds.push_back(
+      ledger_.hold(attention, query_elements * element + block + (is_fp8(dtype) ? kF32 : 0)));
   return block;
 }
 
@@ -86,8 +86,8 @@ void StepMemory::attention_forward(Result result) {
   library_forward();
 }
 
-/// core/model/two_part_attention.cpp: far and near parts, each with its own rotation of q and k, and
-/// its own f32 output.
+/// core/model/two_part_attention.cpp: far and near parts, each with its own rotation of q and k,
+/// and its own f32 output.
 void StepMemory::two_part_forward() {
   const int64_t output = queries() / a_ * kF32;
   const Hold far = ledger_.hold(attention, output + rows());
@@ -131,8 +131,7 @@ void StepMemory::attention_backward() {
   library_backward();
 }
 
-// --- a block
-// ----------------------------------------------------------------------------------------------------------
+// --- a block -------------------------------------------------------------------------------------
 
 /// A piece of tokens at a time.
 void StepMemory::project() {
@@ -170,8 +169,7 @@ void StepMemory::feed_forward(bool backward) {
   const int64_t e = m_.hidden_size;
   const int64_t f = m_.intermediate_size;
   const Hold normed = ledger_.hold(activations, hidden(piece) + piece * kF32);
-  const Hold own =
-      ledger_.hold(activations, c_.recompute == Recompute::none ? 0 : products(piece));
+  const Hold own = ledger_.hold(activations, c_.recompute == Recompute::none ? 0 : products(piece));
   product(piece, e, 2 * f);
   const Hold hidden_units = ledger_.hold(activations, products(piece) / 2);
   product(piece, f, e);
@@ -242,16 +240,16 @@ void StepMemory::head_forward_only() {
 /// What the CPU packs of the operands of a product (rows, depth) x (depth, columns)
 /// (core/cpu/packed_product.h).
 void StepMemory::product(int64_t rows, int64_t depth, int64_t columns) {
-  const Hold packed =
-      ledger_.hold(workspace, c_.gpu ? 0 : cpu::packed_product_bytes(rows, depth, columns, c_.dtype));
+  const Hold packed = ledger_.hold(
+      workspace, c_.gpu ? 0 : cpu::packed_product_bytes(rows, depth, columns, c_.dtype));
 }
 
-// --- libraries, on a GPU
-// ----------------------------------------------------------------------------------------------
+// --- libraries, on a GPU -------------------------------------------------------------------------
 
 /// Log-sum-exps as cuDNN writes them; where results are joined, its block, too.
 void StepMemory::library_forward() {
-  // On a CPU a rounded output and its log-sum-exps are joined to the others (core/cpu/quantize.cpp).
+  // On a CPU a rounded output and its log-sum-exps are joined to the others
+  // (core/cpu/quantize.cpp).
   const bool apart = !c_.gpu && c_.attention.dtype == AttentionDType::fp8_output;
   const Hold part = ledger_.hold(attention, apart ? queries() / a_ * kF32 + rows() : 0);
   if (c_.gpu && is_fp8(c_.attention.dtype)) {  // its block is always apart, in E4M3 or bf16
@@ -264,7 +262,8 @@ void StepMemory::library_forward() {
   }
   const bool in_bf16 = c_.attention.dtype == AttentionDType::bf16 && !narrow();
   if (!cudnn() && !(c_.gpu && in_bf16)) return;
-  const Hold block = ledger_.hold(workspace, rows() + (ring() > 1 || in_bf16 ? queries() / a_ * 2 : 0));
+  const Hold block =
+      ledger_.hold(workspace, rows() + (ring() > 1 || in_bf16 ? queries() / a_ * 2 : 0));
 }
 
 /// core/cuda/attention.cpp: log-sum-exps, an output, dq, dk and dv in bf16; and cuDNN's: dq in

@@ -28,7 +28,8 @@ class StepMemory {
   /// Bytes of the residual stream.
   int64_t hidden(int64_t tokens) const { return tokens * m_.hidden_size * a_; }
 
-  /// What a layer keeps; with Recompute::none: input, q and kv, attention and lse, middle, products.
+  /// What a layer keeps; with Recompute::none: input, q and kv, attention and lse, middle,
+  /// products.
   using Kept = std::vector<Hold>;
   Kept forward_layer();
   /// What a policy dropped comes back first.

@@ -17,8 +17,8 @@ std::vector<double> angle_counts(double frequency, int64_t length, int64_t bins)
   return counts;
 }
 
-double angle_disturbance(double trained_frequency, int64_t trained_length, double extended_frequency,
-                         int64_t extended_length, int64_t bins) {
+double angle_disturbance(double trained_frequency, int64_t trained_length,
+                         double extended_frequency, int64_t extended_length, int64_t bins) {
   constexpr double kAdded = 0x1p-14;  // the smallest normal half-precision number
   const std::vector<double> trained = angle_counts(trained_frequency, trained_length, bins);
   const std::vector<double> extended = angle_counts(extended_frequency, extended_length, bins);
@@ -32,10 +32,12 @@ double angle_disturbance(double trained_frequency, int64_t trained_length, doubl
 }
 
 std::vector<double> angle_disturbances(std::span<const double> trained, int64_t trained_length,
-                                       std::span<const double> extended, int64_t extended_length, int64_t bins) {
+                                       std::span<const double> extended, int64_t extended_length,
+                                       int64_t bins) {
   std::vector<double> all;
   for (size_t i = 0; i < trained.size(); ++i) {
-    all.push_back(angle_disturbance(trained[i], trained_length, extended[i], extended_length, bins));
+    all.push_back(
+        angle_disturbance(trained[i], trained_length, extended[i], extended_length, bins));
   }
   return all;
 }

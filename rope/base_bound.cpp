@@ -10,7 +10,8 @@
 namespace ringbolt {
 namespace {
 
-/// B(m) for runs of distances: cos((m0 + k) theta) from the two angles, so that a run costs products only.
+/// B(m) for runs of distances: cos((m0 + k) theta) from the two angles, so that a run costs
+/// products only.
 class BoundRuns {
  public:
   /// At most 256: so many products are exact to 1e-13.
@@ -55,9 +56,10 @@ class BoundRuns {
   std::vector<double> sums_;
 };
 
-/// A lower bound of B over stretches of kStretch distances, from one evaluation a stretch: a pair that turns little in it
-/// is at most theta kStretch / 2 below its cosine in the middle, and any other at least -1. So most stretches are known
-/// to have no negative B without a look at their distances.
+/// A lower bound of B over stretches of kStretch distances, from one evaluation a stretch: a pair
+/// that turns little in it is at most theta kStretch / 2 below its cosine in the middle, and any
+/// other at least -1. So most stretches are known to have no negative B without a look at their
+/// distances.
 class StretchBounds {
  public:
   static constexpr int64_t kStretch = 64;
@@ -70,9 +72,10 @@ class StretchBounds {
     slack_ += 1e-9;                                      // rounding of the sums, many times
   }
 
-  /// body(first distance, bound) for each stretch of [first, first + stretches kStretch) that may hold a negative B, until
-  /// it returns false.
-  void for_doubtful(int64_t first, int64_t stretches, const std::function<bool(int64_t, double)>& body) {
+  /// body(first distance, bound) for each stretch of [first, first + stretches kStretch) that may
+  /// hold a negative B, until it returns false.
+  void for_doubtful(int64_t first, int64_t stretches,
+                    const std::function<bool(int64_t, double)>& body) {
     for (int64_t s = 0; s < stretches; s += middles_.run()) {
       // The middle of stretch j is at first + (j + 1/2) kStretch.
       const int64_t count = std::min(middles_.run(), stretches - s);
@@ -123,7 +126,8 @@ class Distances {
 };
 
 /// visit(m) for each m in [0, last] with B(m) < 0, ascending, until it returns false.
-void for_negatives(std::span<const double> frequencies, int64_t last, const std::function<bool(int64_t)>& visit) {
+void for_negatives(std::span<const double> frequencies, int64_t last,
+                   const std::function<bool(int64_t)>& visit) {
   Distances distances(frequencies);
   const int64_t stretches = (last + 1) / kStretch;
   bool goes_on = true;
@@ -134,7 +138,8 @@ void for_negatives(std::span<const double> frequencies, int64_t last, const std:
 }
 
 /// Some m in [first, last] with B(m) < 0, if there is one. Looks first where the bound is lowest.
-std::optional<int64_t> some_negative(std::span<const double> frequencies, int64_t first, int64_t last) {
+std::optional<int64_t> some_negative(std::span<const double> frequencies, int64_t first,
+                                     int64_t last) {
   struct Doubt {
     double bound;
     int64_t begin;
@@ -142,10 +147,11 @@ std::optional<int64_t> some_negative(std::span<const double> frequencies, int64_
   };
   std::vector<Doubt> doubts;
   const int64_t stretches = (last + 1 - first) / kStretch;
-  StretchBounds(frequencies, stretches).for_doubtful(first, stretches, [&](int64_t begin, double bound) {
-    doubts.push_back({bound, begin});
-    return true;
-  });
+  StretchBounds(frequencies, stretches)
+      .for_doubtful(first, stretches, [&](int64_t begin, double bound) {
+        doubts.push_back({bound, begin});
+        return true;
+      });
   std::sort(doubts.begin(), doubts.end());
   Distances distances(frequencies);
   std::optional<int64_t> found;
@@ -162,7 +168,8 @@ std::optional<int64_t> some_negative(std::span<const double> frequencies, int64_
   return found;
 }
 
-/// Whether bases serve a length. Neighbouring bases fail at neighbouring distances, so that is where it looks first.
+/// Whether bases serve a length. Neighbouring bases fail at neighbouring distances, so that is
+/// where it looks first.
 class Feasibility {
  public:
   Feasibility(int64_t dim, int64_t length) : dim_(dim), length_(length) {}
@@ -171,8 +178,8 @@ class Feasibility {
     const std::vector<double> frequencies = default_frequencies(dim_, base);
     if (similarity_bound(frequencies, failed_at_) < 0) return false;
     const int64_t near = failed_at_ / 128 + 16;
-    std::optional<int64_t> negative = some_negative(frequencies, std::max<int64_t>(0, failed_at_ - near),
-                                                    std::min(length_, failed_at_ + near));
+    std::optional<int64_t> negative = some_negative(
+        frequencies, std::max<int64_t>(0, failed_at_ - near), std::min(length_, failed_at_ + near));
     if (!negative) negative = some_negative(frequencies, 0, length_);
     if (negative) failed_at_ = *negative;
     return !negative;
@@ -192,7 +199,8 @@ double similarity_bound(std::span<const double> frequencies, int64_t distance) {
   return sum;
 }
 
-std::optional<int64_t> first_negative_distance(std::span<const double> frequencies, int64_t length) {
+std::optional<int64_t> first_negative_distance(std::span<const double> frequencies,
+                                               int64_t length) {
   std::optional<int64_t> found;
   for_negatives(frequencies, length, [&](int64_t m) {
     found = m;
@@ -218,7 +226,8 @@ double first_feasible_base(int64_t dim, int64_t length, double step) {
   return base;
 }
 
-BaseBound base_lower_bound(int64_t dim, int64_t length, const std::function<void(double base)>& progress) {
+BaseBound base_lower_bound(int64_t dim, int64_t length,
+                           const std::function<void(double base)>& progress) {
   constexpr double kStep = 1.01;
   constexpr double kTail = 64;
   const double first = first_feasible_base(dim, length);
@@ -231,6 +240,8 @@ BaseBound base_lower_bound(int64_t dim, int64_t length, const std::function<void
   return {first, std::max(first, base * kStep)};
 }
 
-double fitted_base_bound(int64_t length) { return 0.0424 * std::pow(static_cast<double>(length), 1.628); }
+double fitted_base_bound(int64_t length) {
+  return 0.0424 * std::pow(static_cast<double>(length), 1.628);
+}
 
 }  // namespace ringbolt

@@ -42,8 +42,13 @@ State hidden_inputs(const ClexWeights& w, const State& x) {
 
 }  // namespace
 
-Clex::Clex(int64_t dim, double base, ClexWeights weights, ClexActivation activation, double time_step)
-    : dim_(dim), base_(base), w_(std::move(weights)), activation_(activation), time_step_(time_step) {}
+Clex::Clex(int64_t dim, double base, ClexWeights weights, ClexActivation activation,
+           double time_step)
+    : dim_(dim),
+      base_(base),
+      w_(std::move(weights)),
+      activation_(activation),
+      time_step_(time_step) {}
 
 Clex::Clex(const ModelConfig& c, ClexWeights weights)
     : Clex(rotary_dimension(c.rope_scaling, c.head_dim), c.rope_theta, std::move(weights),
@@ -62,7 +67,7 @@ Clex::State Clex::embedding(double t) const {
   return logs;
 }
 
-// --- the right-hand side --------------------------------------------------------------------------------------------
+// --- the right-hand side -------------------------------------------------------------------------
 
 Clex::State Clex::velocity(double t, const State& z) const {
   State v(z.size());
@@ -100,7 +105,7 @@ Clex::State Clex::velocity_backward(double t, const State& z, const State& dv, G
   return dz;
 }
 
-// --- one Runge-Kutta step -------------------------------------------------------------------------------------------
+// --- one Runge-Kutta step ------------------------------------------------------------------------
 
 Clex::State Clex::step(double t, double h, const State& z) const {
   const State k1 = velocity(t, z);
@@ -112,7 +117,8 @@ Clex::State Clex::step(double t, double h, const State& z) const {
   return next;
 }
 
-Clex::State Clex::step_backward(double t, double h, const State& z, const State& dnext, Gradients& g) const {
+Clex::State Clex::step_backward(double t, double h, const State& z, const State& dnext,
+                                Gradients& g) const {
   const State zero(z.size());
   const State z2 = moved(z, h / 2, velocity(t, z));
   const State z3 = moved(z, h / 2, velocity(t + h / 2, z2));
@@ -126,9 +132,10 @@ Clex::State Clex::step_backward(double t, double h, const State& z, const State&
   return dz;
 }
 
-// --- from scale to scale --------------------------------------------------------------------------------------------
+// --- from scale to scale -------------------------------------------------------------------------
 
-void Clex::for_steps(double from, double to, const std::function<void(double time, double h)>& body) const {
+void Clex::for_steps(double from, double to,
+                     const std::function<void(double time, double h)>& body) const {
   const auto steps = static_cast<int64_t>(std::ceil((to - from) / time_step_ - 1e-9));
   const double h = (to - from) / static_cast<double>(steps);
   for (int64_t n = 0; n < steps; ++n) body(from + h * static_cast<double>(n), h);
@@ -163,10 +170,12 @@ Clex::Gradients Clex::backward(std::span<const double> scales,
   State dz(states.front().size());
   size_t n = times.size();
   for (size_t k = scales.size(); k-- > 0;) {
-    for (; n > steps_to[k]; --n) dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
+    for (; n > steps_to[k]; --n)
+      dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
     for (size_t i = 0; i < dz.size(); ++i) dz[i] += dfrequencies[k][i] * std::exp(states[n][i]);
   }
-  for (; n > 0; --n) dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
+  for (; n > 0; --n)
+    dz = step_backward(times[n - 1].first, times[n - 1].second, states[n - 1], dz, g);
   return g;
 }
 

@@ -23,7 +23,8 @@ double ntk_base(int64_t dim, double base, double factor) {
   return base * std::pow(factor, static_cast<double>(dim) / static_cast<double>(dim - 2));
 }
 
-double dynamic_ntk_base(int64_t dim, double base, double factor, int64_t original_length, int64_t length) {
+double dynamic_ntk_base(int64_t dim, double base, double factor, int64_t original_length,
+                        int64_t length) {
   return ntk_base(dim, base, factor * dynamic_factor(original_length, length) - (factor - 1));
 }
 
@@ -37,7 +38,8 @@ std::vector<double> ntk_mixed_frequencies(int64_t dim, double base, double facto
 }
 
 double dynamic_factor(int64_t original_length, int64_t length) {
-  return static_cast<double>(std::max(length, original_length)) / static_cast<double>(original_length);
+  return static_cast<double>(std::max(length, original_length)) /
+         static_cast<double>(original_length);
 }
 
 }  // namespace ringbolt

@@ -1,6 +1,6 @@
-// Log-scaled attention: queries are multiplied by ln(position + 1) / ln(L), so that attention over more keys stays as
-// sharp as it was trained (ReRoPE and LongEmbed clip the factor at 1, arXiv 2404.12096 section 4; CLEX's evaluation
-// does not).
+// Log-scaled attention: queries are multiplied by ln(position + 1) / ln(L), so that attention over
+// more keys stays as sharp as it was trained (ReRoPE and LongEmbed clip the factor at 1, arXiv
+// 2404.12096 section 4; CLEX's evaluation does not).
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,8 @@
 
 namespace ringbolt {
 
-std::vector<double> longrope_frequencies(int64_t dim, double base, const std::vector<double>& factors) {
+std::vector<double> longrope_frequencies(int64_t dim, double base,
+                                         const std::vector<double>& factors) {
   std::vector<double> frequencies = default_frequencies(dim, base);
   for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= factors[i];
   return frequencies;

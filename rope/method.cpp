@@ -45,18 +45,21 @@ RotarySchedule base_schedule(const ModelConfig& config, int64_t length, const Cl
     case RopeMethod::part_ntk:
       return {part_ntk_frequencies(dim, base, original, s.factor)};
     case RopeMethod::yarn:
-      return {yarn_frequencies(dim, base, original, s.factor, s), yarn_attention_factor(s.factor, s)};
+      return {yarn_frequencies(dim, base, original, s.factor, s),
+              yarn_attention_factor(s.factor, s)};
     case RopeMethod::dynamic_yarn:
       return {yarn_frequencies(dim, base, original, needed, s), yarn_attention_factor(needed, s)};
     case RopeMethod::longrope:
       return {longrope_frequencies(dim, base, length > original ? s.long_factor : s.short_factor),
               longrope_attention_factor(s.factor, original)};
     case RopeMethod::llama3:
-      return {llama3_frequencies(dim, base, s.factor, s.low_freq_factor, s.high_freq_factor, original)};
+      return {
+          llama3_frequencies(dim, base, s.factor, s.low_freq_factor, s.high_freq_factor, original)};
     case RopeMethod::dprope:
       return {dprope_frequencies(dim, base, s.factor, original, s.interpolated_dimensions)};
     case RopeMethod::clex:
-      return {Clex(config, clex).frequencies(static_cast<double>(Clex::scale_of(length, original, s.factor)))};
+      return {Clex(config, clex)
+                  .frequencies(static_cast<double>(Clex::scale_of(length, original, s.factor)))};
   }
   return {};
 }

@@ -1,8 +1,10 @@
-// A model's rotary method: from its configuration to frequencies, the factor on cos and sin, and the scale of queries.
+// A model's rotary method: from its configuration to frequencies, the factor on cos and sin, and
+// the scale of queries.
 //
-// Order of composition: dimensions that rotate (partial rotation) -> frequencies of the method at a length -> whole
-// periods (resonance) -> pairs that do not rotate (p-RoPE). Most methods ignore the length; angles_depend_on_length
-// says which do not. Schedules are kept, so that asking again for the same length costs nothing.
+// Order of composition: dimensions that rotate (partial rotation) -> frequencies of the method at a
+// length -> whole periods (resonance) -> pairs that do not rotate (p-RoPE). Most methods ignore the
+// length; angles_depend_on_length says which do not. Schedules are kept, so that asking again for
+// the same length costs nothing.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +22,15 @@ struct RotarySchedule {
   double attention_factor = 1.0;    ///< multiplies cos and sin, so logits by its square
 };
 
-/// The schedule of a configuration for sequences of `length` tokens. CLEX without weights is as training begins.
-RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length, const ClexWeights& clex = {});
+/// The schedule of a configuration for sequences of `length` tokens. CLEX without weights is as
+/// training begins.
+RotarySchedule rotary_schedule(const ModelConfig& config, int64_t length,
+                               const ClexWeights& clex = {});
 
 class RotaryMethod {
  public:
-  explicit RotaryMethod(const ModelConfig& config, ClexWeights clex = {}) : config_(config), clex_(std::move(clex)) {}
+  explicit RotaryMethod(const ModelConfig& config, ClexWeights clex = {})
+      : config_(config), clex_(std::move(clex)) {}
 
   /// What CLEX's network has learnt; schedules are made anew.
   void set_clex_weights(ClexWeights weights) {

@@ -40,7 +40,8 @@ class Draws {
 };
 
 /// Token t is at t + the shift of its part; part i begins at token cuts[i].
-std::vector<int64_t> shifted(int64_t length, const std::vector<int64_t>& cuts, const std::vector<int64_t>& shifts) {
+std::vector<int64_t> shifted(int64_t length, const std::vector<int64_t>& cuts,
+                             const std::vector<int64_t>& shifts) {
   std::vector<int64_t> positions(static_cast<size_t>(length));
   size_t part = 0;
   int64_t shift = 0;
@@ -81,15 +82,16 @@ std::vector<int64_t> stretched_positions(MapDraw draw, int64_t length, int64_t r
   return positions;
 }
 
-std::vector<int64_t> skip_align_positions(MapDraw draw, std::span<const int64_t> turns, int64_t reach,
-                                          SkipStrategy strategy) {
+std::vector<int64_t> skip_align_positions(MapDraw draw, std::span<const int64_t> turns,
+                                          int64_t reach, SkipStrategy strategy) {
   Draws draws(draw, "SkipAlign");
   const int64_t length = turns.back();
   std::vector<int64_t> cuts;
   for (size_t i = 0; i + 1 < turns.size(); ++i) {
     if (strategy == SkipStrategy::outer && i > 0) cuts.push_back(turns[i]);
     const bool has_inside = turns[i + 1] - turns[i] >= 2;
-    if (strategy == SkipStrategy::inner && has_inside) cuts.push_back(draws.between(turns[i] + 1, turns[i + 1] - 1));
+    if (strategy == SkipStrategy::inner && has_inside)
+      cuts.push_back(draws.between(turns[i] + 1, turns[i + 1] - 1));
   }
   if (strategy == SkipStrategy::all) {
     for (int64_t t = 1; t < length; ++t) cuts.push_back(t);
@@ -100,23 +102,27 @@ std::vector<int64_t> skip_align_positions(MapDraw draw, std::span<const int64_t>
   return shifted(length, cuts, shifts);
 }
 
-std::vector<int64_t> grouped_positions(std::span<const int64_t> positions, int64_t length, int64_t original_length) {
+std::vector<int64_t> grouped_positions(std::span<const int64_t> positions, int64_t length,
+                                       int64_t original_length) {
   const int64_t group = std::max<int64_t>(1, (length + original_length - 1) / original_length);
   std::vector<int64_t> mapped(positions.begin(), positions.end());
   for (int64_t& position : mapped) position /= group;
   return mapped;
 }
 
-std::vector<int64_t> recurrent_positions(std::span<const int64_t> positions, int64_t original_length) {
+std::vector<int64_t> recurrent_positions(std::span<const int64_t> positions,
+                                         int64_t original_length) {
   std::vector<int64_t> mapped(positions.begin(), positions.end());
   for (int64_t& position : mapped) position %= original_length;
   return mapped;
 }
 
-std::vector<int64_t> parallel_window_positions(std::span<const int64_t> positions, const ParallelWindows& windows) {
+std::vector<int64_t> parallel_window_positions(std::span<const int64_t> positions,
+                                               const ParallelWindows& windows) {
   std::vector<int64_t> mapped;
   for (const int64_t p : positions) {
-    mapped.push_back(p < windows.query_begin ? p % windows.window : windows.longest() + p - windows.query_begin);
+    mapped.push_back(p < windows.query_begin ? p % windows.window
+                                             : windows.longest() + p - windows.query_begin);
   }
   return mapped;
 }

@@ -12,7 +12,8 @@
 namespace ringbolt {
 
 double period_of(double frequency) {
-  return frequency == 0 ? std::numeric_limits<double>::infinity() : 2 * std::numbers::pi / frequency;
+  return frequency == 0 ? std::numeric_limits<double>::infinity()
+                        : 2 * std::numbers::pi / frequency;
 }
 
 double resonant_period(double period) { return std::nearbyint(period); }
@@ -24,14 +25,16 @@ void make_resonant(std::vector<double>& frequencies) {
 }
 
 double resonance_gap(double frequency, int64_t trained_length, int64_t length) {
-  // The distance of m from the trained 0 … T - 1 is that of m - j from 0, so it is the least |k theta mod 2 pi| of the T
-  // distances k = m - T + 1 … m: a sliding minimum, from the minima of blocks of T up to m and down to m - T + 1.
+  // The distance of m from the trained 0 … T - 1 is that of m - j from 0, so it is the least |k
+  // theta mod 2 pi| of the T distances k = m - T + 1 … m: a sliding minimum, from the minima of
+  // blocks of T up to m and down to m - T + 1.
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   constexpr double kRounding = 0x1.8p52;  // adding it rounds to a whole number
   if (trained_length < 1) return 0;
   const double turns = frequency / (2 * std::numbers::pi);
   const auto block = static_cast<size_t>(trained_length);
-  std::vector<double> down(block + 1, kInfinity);  // of the block before: the least from here to its end
+  std::vector<double> down(block + 1,
+                           kInfinity);  // of the block before: the least from here to its end
   std::vector<double> here(block, kInfinity);
   double gap = 0;
   for (int64_t first = 0; first < length; first += trained_length) {

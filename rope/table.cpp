@@ -7,8 +7,8 @@
 
 namespace ringbolt {
 
-RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequencies, std::span<const int64_t> positions,
-                              double factor) {
+RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequencies,
+                              std::span<const int64_t> positions, double factor) {
   const size_t pairs = frequencies.size();
   std::vector<float> cosines(positions.size() * pairs);
   std::vector<float> sines(positions.size() * pairs);
@@ -16,22 +16,29 @@ RotaryTable make_rotary_table(Backend& backend, std::span<const double> frequenc
   for (size_t t = 0; t < positions.size(); ++t)
     rows.write(positions[t], factor, &cosines[t * pairs], &sines[t * pairs]);
   const Shape shape{static_cast<int64_t>(positions.size()), static_cast<int64_t>(pairs)};
-  return {upload_new(backend, DType::f32, shape, cosines.data()), upload_new(backend, DType::f32, shape, sines.data()),
-          std::nullopt, RotatedBy::block, {}};
+  return {upload_new(backend, DType::f32, shape, cosines.data()),
+          upload_new(backend, DType::f32, shape, sines.data()),
+          std::nullopt,
+          RotatedBy::block,
+          {}};
 }
 
-RotaryTable make_rotary_table(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions,
-                              int64_t length) {
-  if (length == 0 && !positions.empty()) length = *std::max_element(positions.begin(), positions.end()) + 1;
+RotaryTable make_rotary_table(Backend& backend, const RotaryMethod& method,
+                              std::span<const int64_t> positions, int64_t length) {
+  if (length == 0 && !positions.empty())
+    length = *std::max_element(positions.begin(), positions.end()) + 1;
   const RotarySchedule& schedule = method.at(length);
-  RotaryTable table = make_rotary_table(backend, schedule.frequencies, positions, schedule.attention_factor);
+  RotaryTable table =
+      make_rotary_table(backend, schedule.frequencies, positions, schedule.attention_factor);
   if (method.scales_queries()) table.query_scale = make_query_scale(backend, method, positions);
   return table;
 }
 
-Tensor make_query_scale(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions) {
+Tensor make_query_scale(Backend& backend, const RotaryMethod& method,
+                        std::span<const int64_t> positions) {
   std::vector<float> scales;
-  for (const int64_t position : positions) scales.push_back(static_cast<float>(method.query_scale(position)));
+  for (const int64_t position : positions)
+    scales.push_back(static_cast<float>(method.query_scale(position)));
   return upload_new(backend, DType::f32, {std::ssize(scales)}, scales.data());
 }
 

@@ -37,21 +37,25 @@ int64_t self_extend_reach(int64_t trained_length, int64_t window, int64_t group)
   return (trained_length - window) * group + window;
 }
 
-TwoPartTables make_two_part_tables(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions) {
+TwoPartTables make_two_part_tables(Backend& backend, const RotaryMethod& method,
+                                   std::span<const int64_t> positions) {
   const FarPositions far = far_positions(method.config().rope_scaling, positions);
   const RotarySchedule& schedule = method.at(0);
   std::vector<double> frequencies = schedule.frequencies;
   for (double& theta : frequencies) theta /= far.divisor;
   TwoPartTables tables;
   tables.near = make_rotary_table(backend, method, positions);
-  tables.far_queries = make_rotary_table(backend, frequencies, far.queries, schedule.attention_factor);
+  tables.far_queries =
+      make_rotary_table(backend, frequencies, far.queries, schedule.attention_factor);
   tables.far_keys = make_rotary_table(backend, frequencies, far.keys, schedule.attention_factor);
-  if (method.scales_queries()) tables.far_queries.query_scale = make_query_scale(backend, method, positions);
+  if (method.scales_queries())
+    tables.far_queries.query_scale = make_query_scale(backend, method, positions);
   return tables;
 }
 
 TwoPartRotation two_part_rotation(Backend& backend, const RotaryMethod& method) {
-  return {method.config().rope_scaling.window, [&backend, &method](std::span<const int64_t> positions) {
+  return {method.config().rope_scaling.window,
+          [&backend, &method](std::span<const int64_t> positions) {
             return make_two_part_tables(backend, method, positions);
           }};
 }
@@ -64,8 +68,8 @@ std::unique_ptr<Placement> place_for_method(
   DistanceRange near;
   DistanceRange far;
   near.below = far.least = config.rope_scaling.window;
-  return std::make_unique<TwoPartPlacement>(backend, config.rotary_pairing, two_part_rotation(backend, method),
-                                            make(near), make(far));
+  return std::make_unique<TwoPartPlacement>(
+      backend, config.rotary_pairing, two_part_rotation(backend, method), make(near), make(far));
 }
 
 }  // namespace ringbolt

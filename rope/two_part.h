@@ -1,4 +1,5 @@
-// Positions of attention in two parts: beyond a window W a query meets keys at distances that the model was trained on.
+// Positions of attention in two parts: beyond a window W a query meets keys at distances that the
+// model was trained on.
 //
 //   Self-Extend (arXiv 2401.01325)  query floor(m/G) + W - floor(W/G), key floor(n/G)
 //   ReRoPE (github.com/bojone/rerope)  every distance beyond W is W: query W, key 0
@@ -27,10 +28,12 @@ FarPositions far_positions(const RopeScaling& scaling, std::span<const int64_t> 
 /// The distance that a query at m and a key at n meet at, m >= n.
 double effective_distance(const RopeScaling& scaling, int64_t m, int64_t n);
 
-/// The longest sequence in which Self-Extend meets no distance of `trained_length` or more: (L - W) G + W.
+/// The longest sequence in which Self-Extend meets no distance of `trained_length` or more: (L - W)
+/// G + W.
 int64_t self_extend_reach(int64_t trained_length, int64_t window, int64_t group);
 
-TwoPartTables make_two_part_tables(Backend& backend, const RotaryMethod& method, std::span<const int64_t> positions);
+TwoPartTables make_two_part_tables(Backend& backend, const RotaryMethod& method,
+                                   std::span<const int64_t> positions);
 
 /// How core rotates for this method. Backend and method must outlive it.
 TwoPartRotation two_part_rotation(Backend& backend, const RotaryMethod& method);

@@ -13,17 +13,20 @@ namespace {
 std::vector<double> index_ramp(int64_t dim, const YarnRange& range) {
   std::vector<double> weights;
   for (int64_t i = 0; i < dim / 2; ++i) {
-    weights.push_back(std::clamp((static_cast<double>(i) - range.low) / (range.high - range.low), 0.0, 1.0));
+    weights.push_back(
+        std::clamp((static_cast<double>(i) - range.low) / (range.high - range.low), 0.0, 1.0));
   }
   return weights;
 }
 
 /// 1 - gamma(r) of eq. 18.
-std::vector<double> rotations_ramp(const std::vector<double>& frequencies, int64_t length, const RopeScaling& s) {
+std::vector<double> rotations_ramp(const std::vector<double>& frequencies, int64_t length,
+                                   const RopeScaling& s) {
   std::vector<double> weights;
   for (const double theta : frequencies) {
     const double rotations = static_cast<double>(length) * theta / (2 * std::numbers::pi);
-    weights.push_back(1 - std::clamp((rotations - s.beta_slow) / (s.beta_fast - s.beta_slow), 0.0, 1.0));
+    weights.push_back(
+        1 - std::clamp((rotations - s.beta_slow) / (s.beta_fast - s.beta_slow), 0.0, 1.0));
   }
   return weights;
 }
@@ -48,19 +51,20 @@ YarnRange yarn_range(int64_t dim, double base, int64_t original_length, const Ro
   return {low, high};
 }
 
-std::vector<double> yarn_frequencies(int64_t dim, double base, int64_t original_length, double factor,
-                                     const RopeScaling& s) {
+std::vector<double> yarn_frequencies(int64_t dim, double base, int64_t original_length,
+                                     double factor, const RopeScaling& s) {
   std::vector<double> frequencies = default_frequencies(dim, base);
-  const std::vector<double> weights = s.ramp == YarnRamp::index
-                                          ? index_ramp(dim, yarn_range(dim, base, original_length, s))
-                                          : rotations_ramp(frequencies, original_length, s);
+  const std::vector<double> weights =
+      s.ramp == YarnRamp::index ? index_ramp(dim, yarn_range(dim, base, original_length, s))
+                                : rotations_ramp(frequencies, original_length, s);
   for (size_t i = 0; i < frequencies.size(); ++i) {
     frequencies[i] = frequencies[i] / factor * weights[i] + frequencies[i] * (1 - weights[i]);
   }
   return frequencies;
 }
 
-std::vector<double> part_ntk_frequencies(int64_t dim, double base, int64_t original_length, double factor) {
+std::vector<double> part_ntk_frequencies(int64_t dim, double base, int64_t original_length,
+                                         double factor) {
   const auto weights = [&](double fast, double slow) {
     RopeScaling ends;
     ends.beta_fast = fast;
@@ -78,13 +82,16 @@ std::vector<double> part_ntk_frequencies(int64_t dim, double base, int64_t origi
   return frequencies;
 }
 
-double yarn_mscale(double factor, double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1; }
+double yarn_mscale(double factor, double m) {
+  return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1;
+}
 
 double yarn_attention_factor(double factor, const RopeScaling& s) {
   if (s.attention_factor) return *s.attention_factor;
   const double m = s.mscale.value_or(0);
   const double all = s.mscale_all_dim.value_or(0);
-  return m != 0 && all != 0 ? yarn_mscale(factor, m) / yarn_mscale(factor, all) : yarn_mscale(factor);
+  return m != 0 && all != 0 ? yarn_mscale(factor, m) / yarn_mscale(factor, all)
+                            : yarn_mscale(factor);
 }
 
 }  // namespace ringbolt

@@ -12,14 +12,16 @@ int64_t pairs_left_of(int64_t diagonal, int64_t queries, int64_t keys) {
   const int64_t first = std::clamp<int64_t>(-diagonal, 0, queries);
   const int64_t saturated = std::clamp<int64_t>(keys - diagonal, first, queries);
   const int64_t partial_rows = saturated - first;
-  const int64_t partial = partial_rows * (first + diagonal + 1) + partial_rows * (partial_rows - 1) / 2;
+  const int64_t partial =
+      partial_rows * (first + diagonal + 1) + partial_rows * (partial_rows - 1) / 2;
   return partial + (queries - saturated) * keys;
 }
 
 }  // namespace
 
 int64_t AttentionSlice::pairs() const {
-  const int64_t seen = mask == Mask::full ? queries() * keys() : pairs_left_of(diagonal, queries(), keys());
+  const int64_t seen =
+      mask == Mask::full ? queries() * keys() : pairs_left_of(diagonal, queries(), keys());
   const int64_t hidden = left_diagonal ? pairs_left_of(*left_diagonal, queries(), keys()) : 0;
   return std::max<int64_t>(0, seen - hidden);
 }
@@ -42,8 +44,12 @@ std::pair<AttentionSlice, AttentionSlice> cut(const AttentionSlice& slice, int64
   return {top, bottom};
 }
 
-bool is_full(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::full && !s.left_diagonal; }
-bool is_causal(const AttentionSlice& s) { return s.mask == AttentionSlice::Mask::causal && !s.left_diagonal; }
+bool is_full(const AttentionSlice& s) {
+  return s.mask == AttentionSlice::Mask::full && !s.left_diagonal;
+}
+bool is_causal(const AttentionSlice& s) {
+  return s.mask == AttentionSlice::Mask::causal && !s.left_diagonal;
+}
 bool have_same_queries(const AttentionSlice& a, const AttentionSlice& b) {
   return a.query_begin == b.query_begin && a.query_end == b.query_end;
 }
@@ -66,7 +72,8 @@ bool join_rectangles(std::vector<AttentionSlice>& list) {
   return true;
 }
 
-/// The last three: a square on the diagonal, what the rows below see of its keys, and the next square.
+/// The last three: a square on the diagonal, what the rows below see of its keys, and the next
+/// square.
 bool join_squares(std::vector<AttentionSlice>& list) {
   if (list.size() < 3) return false;
   AttentionSlice& square = list[list.size() - 3];
@@ -149,8 +156,9 @@ class Band {
   void add(int64_t begin, int64_t end, int64_t key_begin, int64_t key_end) {
     key_end = std::min(key_end, high_ + end);  // what the last query sees
     if (key_begin >= key_end) return;
-    AttentionSlice part{slice_.query_begin + begin, slice_.query_begin + end, slice_.key_begin + key_begin,
-                        slice_.key_begin + key_end, AttentionSlice::Mask::full, 0};
+    AttentionSlice part{slice_.query_begin + begin,   slice_.query_begin + end,
+                        slice_.key_begin + key_begin, slice_.key_begin + key_end,
+                        AttentionSlice::Mask::full,   0};
     const int64_t diagonal = begin + high_ - key_begin;
     if (diagonal < part.keys() - 1) {
       part.mask = AttentionSlice::Mask::causal;

@@ -17,13 +17,15 @@ void append_slices(const TokenStretch& queries, const TokenStretch& keys, Distan
   const int64_t high = divide_down(start - range.least, queries.stride);
   const bool bounded = range.below != std::numeric_limits<int64_t>::max();
   const int64_t low = bounded ? divide_down(start - range.below, queries.stride) : -queries.count;
-  // Row i sees the columns low < j - i <= high. Rows that see none are left out, and columns that none sees.
+  // Row i sees the columns low < j - i <= high. Rows that see none are left out, and columns that
+  // none sees.
   const int64_t begin = std::max<int64_t>(0, -high);
   const int64_t end = std::min(queries.count, keys.count - low - 1);
   const int64_t key_begin = std::max<int64_t>(0, begin + low + 1);
   const int64_t key_end = std::min(keys.count, end + high);
   if (begin >= end || key_begin >= key_end || low >= high) return;
-  AttentionSlice slice{queries.row + begin, queries.row + end, keys.row + key_begin, keys.row + key_end};
+  AttentionSlice slice{queries.row + begin, queries.row + end, keys.row + key_begin,
+                       keys.row + key_end};
   if (begin + high < key_end - 1) {
     slice.mask = AttentionSlice::Mask::causal;
     slice.diagonal = begin + high - key_begin;

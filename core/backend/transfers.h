@@ -2,8 +2,8 @@
 // for each other.
 //
 // Nothing here blocks the host but `wait`. A mark is a point in a stream's work; whoever comes
-// after a mark sees what was done before it. Marks may be handed to another thread and used with the
-// transfers of another device of their kind in the same process; they live on until they are
+// after a mark sees what was done before it. Marks may be handed to another thread and used with
+// the transfers of another device of their kind in the same process; they live on until they are
 // dropped, whatever becomes of the stream.
 #pragma once
 

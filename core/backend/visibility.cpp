@@ -24,7 +24,8 @@ std::vector<Piece> pieces_of(const TokenStretch& s, const ParallelWindows& w) {
     const int64_t position = s.first + i * s.stride;
     const bool query = position >= w.query_begin;
     const int64_t window = query ? kQuery : position / w.window;
-    const int64_t end = query ? s.count : index_from(s, std::min((window + 1) * w.window, w.query_begin));
+    const int64_t end =
+        query ? s.count : index_from(s, std::min((window + 1) * w.window, w.query_begin));
     pieces.push_back({{s.row + i, end - i, position, s.stride}, window});
     i = end;
   }
@@ -61,8 +62,8 @@ bool ParallelWindows::sees(int64_t m, int64_t n) const {
   return !starts || n < window || n % window != 0;
 }
 
-void append_slices(const TokenStretch& queries, const TokenStretch& keys, const Visibility& visibility,
-                   std::vector<AttentionSlice>& slices) {
+void append_slices(const TokenStretch& queries, const TokenStretch& keys,
+                   const Visibility& visibility, std::vector<AttentionSlice>& slices) {
   if (visibility.windows) {
     append_windows(queries, keys, *visibility.windows, slices);
   } else {
@@ -70,7 +71,8 @@ void append_slices(const TokenStretch& queries, const TokenStretch& keys, const 
   }
 }
 
-std::vector<AttentionSlice> visible_slices(std::span<const int64_t> offsets, const Visibility& visibility) {
+std::vector<AttentionSlice> visible_slices(std::span<const int64_t> offsets,
+                                           const Visibility& visibility) {
   if (visibility.is_causal()) return causal_slices(offsets);
   std::vector<AttentionSlice> slices;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {

@@ -1,6 +1,8 @@
-// Which keys of its document a query sees: those before it, limited by distance or to parallel context windows.
+// Which keys of its document a query sees: those before it, limited by distance or to parallel
+// context windows.
 //
-// A layout and a cache turn a visibility into slices between stretches of tokens; kernels know only slices.
+// A layout and a cache turn a visibility into slices between stretches of tokens; kernels know only
+// slices.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +15,14 @@
 
 namespace ringbolt {
 
-/// Parallel context windows (arXiv 2212.10947, section 2): a document is a context, cut into windows that do not see each
-/// other, and a query, whose tokens see every window and the query's tokens before them.
+/// Parallel context windows (arXiv 2212.10947, section 2): a document is a context, cut into
+/// windows that do not see each other, and a query, whose tokens see every window and the query's
+/// tokens before them.
 struct ParallelWindows {
   int64_t window = 0;       ///< tokens of each window; the last one has what is left
   int64_t query_begin = 0;  ///< tokens of the context; the query's tokens are those from here on
-  /// Each window begins with a token that is not text (<s>), and the query sees only the first window's. (The released
-  /// code keeps that of the longest window, which here is the first.)
+  /// Each window begins with a token that is not text (<s>), and the query sees only the first
+  /// window's. (The released code keeps that of the longest window, which here is the first.)
   bool starts = false;
 
   /// Where query positions begin: behind the longest window.
@@ -40,11 +43,14 @@ struct Visibility {
   friend bool operator==(const Visibility&, const Visibility&) = default;
 };
 
-/// Appends the slices of the pairs of two stretches of one document that are visible. Requires: the same stride.
-void append_slices(const TokenStretch& queries, const TokenStretch& keys, const Visibility& visibility,
-                   std::vector<AttentionSlice>& slices);
+/// Appends the slices of the pairs of two stretches of one document that are visible. Requires: the
+/// same stride.
+void append_slices(const TokenStretch& queries, const TokenStretch& keys,
+                   const Visibility& visibility, std::vector<AttentionSlice>& slices);
 
-/// For documents [offsets[d], offsets[d+1]) of one buffer, each by itself. The default gives causal_slices.
-std::vector<AttentionSlice> visible_slices(std::span<const int64_t> offsets, const Visibility& visibility);
+/// For documents [offsets[d], offsets[d+1]) of one buffer, each by itself. The default gives
+/// causal_slices.
+std::vector<AttentionSlice> visible_slices(std::span<const int64_t> offsets,
+                                           const Visibility& visibility);
 
 }  // namespace ringbolt

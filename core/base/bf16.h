@@ -13,7 +13,9 @@ struct bf16 {
 };
 
 /// Exact.
-RINGBOLT_HD float to_float(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+RINGBOLT_HD float to_float(bf16 x) {
+  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
+}
 RINGBOLT_HD float to_float(float x) { return x; }
 
 /// Nearest, ties to even; NaN stays NaN (quiet), overflow becomes infinity.

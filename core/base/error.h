@@ -1,8 +1,8 @@
 // Errors: one vocabulary, one grammar.
 //
-// Every message a user may read is "problem (why it is one). What to try." The type says whose fault it is; `main`
-// catches once, prints once and ends all ranks. RINGBOLT_CHECK guards internal invariants and vanishes in release
-// builds; user input is validated by code that throws always.
+// Every message a user may read is "problem (why it is one). What to try." The type says whose
+// fault it is; `main` catches once, prints once and ends all ranks. RINGBOLT_CHECK guards internal
+// invariants and vanishes in release builds; user input is validated by code that throws always.
 #pragma once
 
 #include <sstream>
@@ -63,7 +63,8 @@ std::string concat(const Parts&... parts) {
 }
 
 /// "problem (why). What to try." from its three parts; the last ends with a full stop of its own.
-inline std::string message(const std::string& problem, const std::string& why, const std::string& what_to_try) {
+inline std::string message(const std::string& problem, const std::string& why,
+                           const std::string& what_to_try) {
   return concat(problem, " (", why, "). ", what_to_try);
 }
 

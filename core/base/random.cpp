@@ -36,13 +36,16 @@ uint64_t Philox::bits(uint64_t index) const {
   return (uint64_t{words[1]} << 32) | words[0];
 }
 
-double Philox::uniform(uint64_t index) const { return static_cast<double>(bits(index) >> 11) * 0x1p-53; }
+double Philox::uniform(uint64_t index) const {
+  return static_cast<double>(bits(index) >> 11) * 0x1p-53;
+}
 
 double Philox::normal(uint64_t index) const {
   const auto words = block(index / 2);
   const uint64_t a = (uint64_t{words[1]} << 32) | words[0];
   const uint64_t b = (uint64_t{words[3]} << 32) | words[2];
-  const double u = (static_cast<double>(a >> 11) + 0.5) * 0x1p-53;  // in (0, 1): its logarithm is finite
+  const double u =
+      (static_cast<double>(a >> 11) + 0.5) * 0x1p-53;  // in (0, 1): its logarithm is finite
   const double angle = 2 * std::numbers::pi * (static_cast<double>(b >> 11) * 0x1p-53);
   const double radius = std::sqrt(-2 * std::log(u));
   return radius * (index % 2 == 0 ? std::cos(angle) : std::sin(angle));

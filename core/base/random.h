@@ -1,7 +1,8 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011).
 //
-// A number is a pure function of (seed, stream, index), so initial weights and the order of the data are the same on any
-// number of ranks and threads, and after any restart.
+// A number is a pure function of (seed, stream, index), so initial weights and the order of the
+// data are the same on any number of ranks and threads, and after any restart.
 #pragma once
 
 #include <array>

@@ -1,8 +1,9 @@
 // Shapes, and the alphabet that every comment on shapes uses.
 //
-//   B  sequences a micro-batch      S  tokens of the whole sequence     T  tokens held here (all of them on one rank)
-//   H  query heads                  K  key/value heads                  D  dimension of a head
-//   E  hidden (model) dimension     F  feed-forward dimension           V  vocabulary        L  layers
+//   B  sequences a micro-batch      S  tokens of the whole sequence     T  tokens held here (all of
+//   them on one rank) H  query heads                  K  key/value heads                  D
+//   dimension of a head E  hidden (model) dimension     F  feed-forward dimension           V
+//   vocabulary        L  layers
 //
 // (T, E) means T rows of E contiguous elements. Sizes, offsets and positions are 64-bit everywhere.
 #pragma once

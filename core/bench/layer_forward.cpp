@@ -31,13 +31,14 @@ ForwardFlops layer_forward_flops(const ModelConfig& config, int64_t tokens) {
 ForwardFlops model_forward_flops(const ModelConfig& config, int64_t tokens) {
   const ForwardFlops layer = layer_forward_flops(config, tokens);
   const auto layers = static_cast<double>(config.num_hidden_layers);
-  const double head = 2 * static_cast<double>(tokens) * static_cast<double>(config.vocab_size * config.hidden_size);
+  const double head =
+      2 * static_cast<double>(tokens) * static_cast<double>(config.vocab_size * config.hidden_size);
   return {layers * layer.matrices + head, layers * layer.attention};
 }
 
-LayerForward scaled_layer_forward(Backend& backend, const ModelConfig& config, int64_t tokens, DType dtype,
-                                  double seconds, int64_t matrix_tokens, int64_t attention_tokens,
-                                  AttentionDType attention_dtype) {
+LayerForward scaled_layer_forward(Backend& backend, const ModelConfig& config, int64_t tokens,
+                                  DType dtype, double seconds, int64_t matrix_tokens,
+                                  int64_t attention_tokens, AttentionDType attention_dtype) {
   const PeakMeasure no_peak = [](DType) { return 1.0; };
   LayerForward f{layer_forward_flops(config, tokens), 0, 0, matrix_tokens, attention_tokens};
   for (const Matrices& m : matrices_of(config)) {
@@ -46,8 +47,8 @@ LayerForward scaled_layer_forward(Backend& backend, const ModelConfig& config, i
     f.matrix_seconds += static_cast<double>(m.count) * r.timing.median_seconds;
   }
   f.matrix_seconds *= f.flops.matrices / layer_forward_flops(config, matrix_tokens).matrices;
-  const AttentionCase shape{attention_tokens, config.num_attention_heads, config.num_key_value_heads, config.head_dim,
-                            attention_dtype};
+  const AttentionCase shape{attention_tokens, config.num_attention_heads,
+                            config.num_key_value_heads, config.head_dim, attention_dtype};
   const BenchResult r = bench_attention_forward(backend, shape, dtype, seconds, no_peak);
   f.attention_seconds = f.flops.attention / r.rate();
   return f;

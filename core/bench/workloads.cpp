@@ -15,8 +15,8 @@ namespace ringbolt {
 namespace {
 
 /// Times `work` in alternation with the peak.
-BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak, double seconds,
-                    const std::function<void()>& work) {
+BenchResult measure(const std::string& name, DType dtype, double flops, const PeakMeasure& peak,
+                    double seconds, const std::function<void()>& work) {
   std::vector<double> peaks;
   reset_resident_peak();
   const Timing timing =
@@ -66,7 +66,8 @@ std::vector<MatmulCase> matmul_cases(const ModelConfig& config, int64_t tokens) 
   const int64_t few = std::min<int64_t>(tokens, 1024);
   const int64_t in = config.hidden_size;
   const int64_t out = 2 * config.intermediate_size;  // gate and up are one product
-  const auto named = [](const char* what, int64_t m, int64_t n, int64_t k, Transpose a, Transpose b) {
+  const auto named = [](const char* what, int64_t m, int64_t n, int64_t k, Transpose a,
+                        Transpose b) {
     return MatmulCase{concat(what, " ", m, "x", n, "x", k), m, n, k, a, b};
   };
   return {{concat("square ", few), few, few, few, kNo, kNo},
@@ -123,7 +124,8 @@ PeakMeasure matmul_peak(Backend& backend) {
     const auto rate = [](MatmulRun& run, double seconds) {
       return run.flops() / time_repeatedly(std::ref(run), seconds).median_seconds;
     };
-    if (const auto run = runs->find(dtype); run != runs->end()) return rate(run->second, kPeakSeconds);
+    if (const auto run = runs->find(dtype); run != runs->end())
+      return rate(run->second, kPeakSeconds);
     const int64_t largest = dtype == DType::bf16 ? 8192 : 4096;
     for (int64_t n = 256;; n *= 2) {
       const MatmulCase square{"peak", n, n, n, Transpose::no, Transpose::yes};
@@ -148,8 +150,10 @@ struct AttentionRun {
         lse(b.allocate(DType::f32, {shape.tokens, shape.heads})),
         slices(causal_slices(std::vector<int64_t>{0, shape.tokens})),
         scale(attention_scale(shape.head_dim)),
-        pairs(static_cast<double>(attention_pairs(slices)) * static_cast<double>(shape.heads * shape.head_dim)),
-        name(concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ", shape.head_dim)) {}
+        pairs(static_cast<double>(attention_pairs(slices)) *
+              static_cast<double>(shape.heads * shape.head_dim)),
+        name(concat(shape.tokens, " tokens, ", shape.heads, ":", shape.kv_heads, " heads of ",
+                    shape.head_dim)) {}
 
   BenchResult forward(AttentionDType computed_in, double seconds, const PeakMeasure& peak) {
     AttentionOperands operands(backend, computed_in, kv);
@@ -176,13 +180,13 @@ struct AttentionRun {
 
 }  // namespace
 
-BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
-                                    const PeakMeasure& peak) {
+BenchResult bench_attention_forward(Backend& backend, const AttentionCase& shape, DType dtype,
+                                    double seconds, const PeakMeasure& peak) {
   return AttentionRun(backend, shape, dtype).forward(shape.computed_in, seconds, peak);
 }
 
-std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype, double seconds,
-                                         const PeakMeasure& peak) {
+std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& shape, DType dtype,
+                                         double seconds, const PeakMeasure& peak) {
   AttentionRun run(backend, shape, dtype);
   const Tensor dout = random_tensor(backend, dtype, run.q.shape(), 4);
   Tensor delta = backend.allocate(DType::f32, run.lse.shape());
@@ -198,15 +202,18 @@ std::vector<BenchResult> bench_attention(Backend& backend, const AttentionCase& 
     backend.fill_zero(dq);
     backend.fill_zero(dkv);
     backend.attention_delta(dout, run.out, delta);
-    backend.attention_backward(run.slices, run.q, k, v, dout, run.lse, delta, run.scale, dq, dk, dv);
+    backend.attention_backward(run.slices, run.q, k, v, dout, run.lse, delta, run.scale, dq, dk,
+                               dv);
     backend.synchronize();
   };
-  return {forward, measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
+  return {forward,
+          measure("backward, " + run.name, dtype, 10 * run.pairs, peak, seconds, backward)};
 }
 
 TrainingFlops training_flops(const ModelConfig& c, int64_t sequences, int64_t context_length) {
-  const double layer = static_cast<double>(c.hidden_size) *
-                       static_cast<double>(2 * c.query_width() + 2 * c.key_value_width() + 3 * c.intermediate_size);
+  const double layer =
+      static_cast<double>(c.hidden_size) *
+      static_cast<double>(2 * c.query_width() + 2 * c.key_value_width() + 3 * c.intermediate_size);
   const double matrices = static_cast<double>(c.num_hidden_layers) * layer +
                           static_cast<double>(c.vocab_size) * static_cast<double>(c.hidden_size);
   const auto length = static_cast<double>(context_length);
@@ -229,7 +236,8 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
   WholePlacement placement(backend);
   const int64_t stream = 64 * step.batch_size * step.context_length + 1;
   TrainingStep training(model, parameters, placement, recipe,
-                        TrainingData(SequenceOrder(stream, step.context_length, 1), random_tokens(step.config.vocab_size)),
+                        TrainingData(SequenceOrder(stream, step.context_length, 1),
+                                     random_tokens(step.config.vocab_size)),
                         rotary);
   backend.reset_peak_memory();
   int64_t number = 0;
@@ -238,11 +246,12 @@ StepBench bench_training_step(Backend& backend, const StepCase& step, DType dtyp
     training.run(++number);  // as it is; the warm-up records
   }
   const TrainingFlops flops = training_flops(step.config, step.batch_size, step.context_length);
-  const std::string name = concat("training step, ", step.batch_size, " x ", step.context_length, " tokens",
-                                  step.recorded ? ", CUDA graph" : "");
+  const std::string name = concat("training step, ", step.batch_size, " x ", step.context_length,
+                                  " tokens", step.recorded ? ", CUDA graph" : "");
   const BenchResult result =
       measure(name, dtype, flops.causal, peak, seconds, [&] { training.run(++number); });
-  return {result, flops, static_cast<double>(recipe.tokens_per_step()) / result.timing.median_seconds,
+  return {result, flops,
+          static_cast<double>(recipe.tokens_per_step()) / result.timing.median_seconds,
           backend.memory().peak_bytes - of_peak};
 }
 

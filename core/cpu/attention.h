@@ -34,11 +34,11 @@ struct CodeScales {
 
 /// Merges attention over the slices' keys into (out, lse); see Backend::attention_forward and, for
 /// E4M3, Backend::attention_forward_e4m3 without rounding of the output.
-/// q (T, H, D), k and v (Tk, K, D) of one dtype, f32, bf16 or e4m3; out (T, H, D) f32 or bf16; lse (T, H)
-/// f32, natural logarithm. A bf16 out is only written, so lse must be -inf for its rows. Rows that
-/// see no key in the slices keep their out and lse. Requires: D even and at most 256, K divides H,
-/// scale > 0, slices inside the shapes. `progress`, where given, is polled about once a block of
-/// keys.
+/// q (T, H, D), k and v (Tk, K, D) of one dtype, f32, bf16 or e4m3; out (T, H, D) f32 or bf16; lse
+/// (T, H) f32, natural logarithm. A bf16 out is only written, so lse must be -inf for its rows.
+/// Rows that see no key in the slices keep their out and lse. Requires: D even and at most 256, K
+/// divides H, scale > 0, slices inside the shapes. `progress`, where given, is polled about once a
+/// block of keys.
 void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
                        View out, View lse, Isa isa, Progress* progress = nullptr,
                        const CodeScales& codes = {});

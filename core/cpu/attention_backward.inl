@@ -146,7 +146,8 @@ class Backward {
     const int64_t see_until = p_.key_begin + last - s.left;  // later rows see none of the block
     end = end < see_until ? end : see_until;
     if (begin >= end || first >= last) return;
-    const int64_t seen_from = begin + s.left - p_.key_begin;  // by the first row; later ones see later keys
+    const int64_t seen_from =
+        begin + s.left - p_.key_begin;  // by the first row; later ones see later keys
     first = seen_from > first ? static_cast<int>(seen_from) : first;
     if (first >= last) return;
     const int n = static_cast<int>(end - begin);

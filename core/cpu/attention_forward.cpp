@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "core/cpu/attention.h"
 #include "core/cpu/allocator.h"
+#include "core/cpu/attention.h"
 #include "core/cpu/attention_work.h"
 #include "core/cpu/parallel_for.h"
 #include "core/cpu/progress.h"

@@ -28,7 +28,8 @@ constexpr bool kIsCodes<E4m3> = true;
 /// A weight in [0, 1] to the nearest multiple of 2^-8 of an E4M3 value, ties to even.
 RINGBOLT_SIMD Floats round_weight(Floats x) {
   constexpr float kSmallest = 0x1p-14F;  // that has four digits
-  constexpr float kRound = 96.0F;        // 1.5 * 2^6: floats there are 2^-17 apart, as smaller weights are
+  constexpr float kRound =
+      96.0F;  // 1.5 * 2^6: floats there are 2^-17 apart, as smaller weights are
   const Ints bits = as_ints(x);
   const Ints normal = (bits + 0x7ffff + ((bits >> 20) & 1)) & ~0xfffff;
   return select(x < kSmallest, (x + kRound) - kRound, as_floats(normal));

@@ -12,8 +12,8 @@ namespace ringbolt::cpu {
 
 enum class Isa;  // core/cpu/isa.h, whose C++ library headers must stay outside of the kernels
 
-/// An AttentionSlice by absolute rows: query i sees keys [max(key_begin, i + left), min(key_end, i +
-/// shift)).
+/// An AttentionSlice by absolute rows: query i sees keys [max(key_begin, i + left), min(key_end, i
+/// + shift)).
 struct KernelSlice {
   int64_t query_begin;
   int64_t query_end;
@@ -39,7 +39,7 @@ struct ForwardPiece {
   int head_dim;
   bool out_is_bf16;
   float scale;
-  float value_scale;  // what v is to be multiplied by, a power of two: 1 unless it is codes
+  float value_scale;          // what v is to be multiplied by, a power of two: 1 unless it is codes
   const KernelSlice* slices;  // in order; only their rows and keys inside the piece count
   int64_t n_slices;
   int64_t key_begin;  // keys outside [key_begin, key_end) are not looked at

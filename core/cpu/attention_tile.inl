@@ -133,8 +133,7 @@ RINGBOLT_SIMD void for_panels(int vectors, const Body& body) {
   }
 }
 
-// --- elements
-// ---------------------------------------------------------------------------------------------------------
+// --- elements ------------------------------------------------------------------------------------
 
 /// Storage of a bf16; core/base/bf16.h has the same rounding, but reaches for C++ library headers.
 struct Bf16 {
@@ -153,8 +152,8 @@ RINGBOLT_SIMD Bf16 narrow(float x) {
   return Bf16{static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
 }
 
-/// Storage of an E4M3 code; core/base/e4m3.h has the same formula for its value, and more on it. Codes are widened to f32,
-/// or to bf16 where that is multiplied: both hold their values exactly.
+/// Storage of an E4M3 code; core/base/e4m3.h has the same formula for its value, and more on it.
+/// Codes are widened to f32, or to bf16 where that is multiplied: both hold their values exactly.
 struct E4m3 {
   uint8_t bits;
 };
@@ -217,7 +216,8 @@ RINGBOLT_SIMD void pack_column(const In* row, int n, float* words, int64_t step)
   if constexpr (Product::kPerWord == 1) {
     for (int i = 0; i < n; ++i) words[i * step] = widen(row[i]);
   } else {
-    for (int i = 0; i < n / 2; ++i) words[i * step] = pair_of(halved(row[2 * i]), halved(row[2 * i + 1]));
+    for (int i = 0; i < n / 2; ++i)
+      words[i * step] = pair_of(halved(row[2 * i]), halved(row[2 * i + 1]));
   }
 }
 

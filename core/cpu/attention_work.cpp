@@ -12,8 +12,7 @@ KernelSlice kernel_slice(const AttentionSlice& s) {
   constexpr int64_t kAll = int64_t{1} << 60;
   const bool causal = s.mask == AttentionSlice::Mask::causal;
   const int64_t shift = causal ? s.key_begin - s.query_begin + s.diagonal + 1 : kAll;
-  const int64_t left =
-      s.left_diagonal ? s.key_begin - s.query_begin + *s.left_diagonal + 1 : -kAll;
+  const int64_t left = s.left_diagonal ? s.key_begin - s.query_begin + *s.left_diagonal + 1 : -kAll;
   return {s.query_begin, s.query_end, s.key_begin, s.key_end, shift, left};
 }
 

@@ -1,4 +1,5 @@
-// Which instruction set the CPU kernels use: chosen once at run time, each set compiled in files of its own.
+// Which instruction set the CPU kernels use: chosen once at run time, each set compiled in files of
+// its own.
 #pragma once
 
 #include <string>

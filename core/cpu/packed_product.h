@@ -2,8 +2,8 @@
 //
 // B is packed into panels, some MiB of them at a time, which all rows of A then pass: C is cut into
 // blocks of rows and groups of panels, one a thread at a time. Each thread packs panels of its own
-// while it multiplies them with the first block, one panel ahead; the other blocks find them packed.
-// Where B is wide and A small, there is one block, and the panels of a thread stay its own.
+// while it multiplies them with the first block, one panel ahead; the other blocks find them
+// packed. Where B is wide and A small, there is one block, and the panels of a thread stay its own.
 // A block of A stays in the second cache level while the panels of its group come from the third.
 // What a thread reads or writes next is asked for while it computes. Every element of C is summed
 // along the depth in one order, so that neither the cuts nor the number of threads show in the

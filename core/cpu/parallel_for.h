@@ -1,7 +1,7 @@
 // The only door to OpenMP.
 //
-// Loops are cut into pieces whose bounds depend on the work alone, so that a result does not depend on how many threads
-// there were.
+// Loops are cut into pieces whose bounds depend on the work alone, so that a result does not depend
+// on how many threads there were.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ inline void set_threads(int n) { omp_set_num_threads(n); }
 inline int thread_index() { return omp_get_thread_num(); }
 inline int available_cores() { return omp_get_num_procs(); }
 
-/// body(i) for i in [0, n), each on some thread, in equal contiguous shares. Use it where all i cost the same.
-/// An exception in `body` ends the process: bodies are arithmetic and do not throw.
+/// body(i) for i in [0, n), each on some thread, in equal contiguous shares. Use it where all i
+/// cost the same. An exception in `body` ends the process: bodies are arithmetic and do not throw.
 template <class Body>
 void parallel_for(int64_t n, const Body& body) noexcept {
   if (n == 1) return body(int64_t{0});
@@ -36,7 +36,8 @@ void parallel_for_dynamic(int64_t n, const Body& body) noexcept {
 template <class Body>
 void parallel_pieces(int64_t n, int64_t grain, const Body& body) noexcept {
   const int64_t pieces = (n + grain - 1) / grain;
-  parallel_for(pieces, [&](int64_t p) { body(p * grain, p * grain + grain < n ? p * grain + grain : n); });
+  parallel_for(pieces,
+               [&](int64_t p) { body(p * grain, p * grain + grain < n ? p * grain + grain : n); });
 }
 
 }  // namespace ringbolt::cpu

@@ -1,4 +1,5 @@
-// The floating-point peak of this machine, measured: fused multiply-adds on registers alone, on every thread.
+// The floating-point peak of this machine, measured: fused multiply-adds on registers alone, on
+// every thread.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +10,9 @@
 namespace ringbolt::cpu {
 
 struct PeakLoops {
-  float (*f32)(int64_t iterations);  ///< the result only keeps the work alive
-  int64_t f32_flops;                 ///< an iteration
-  float (*bf16)(int64_t iterations); ///< null without bf16 instructions
+  float (*f32)(int64_t iterations);   ///< the result only keeps the work alive
+  int64_t f32_flops;                  ///< an iteration
+  float (*bf16)(int64_t iterations);  ///< null without bf16 instructions
   int64_t bf16_flops;
 };
 
@@ -20,8 +21,8 @@ PeakLoops peak_loops_avx2();
 PeakLoops peak_loops_avx512();
 PeakLoops peak_loops_avx512_bf16();
 
-/// Floating-point operations a second over all threads with inputs of `dtype`: the best of the runs of 1 to 2 ms that
-/// `seconds` have room for, at least one. 0 for bf16 without bf16 instructions.
+/// Floating-point operations a second over all threads with inputs of `dtype`: the best of the runs
+/// of 1 to 2 ms that `seconds` have room for, at least one. 0 for bf16 without bf16 instructions.
 double measure_peak(Isa isa, DType dtype, double seconds);
 
 }  // namespace ringbolt::cpu

@@ -22,7 +22,8 @@ class Progress {
   /// where nothing is due.
   void poll() noexcept;
 
-  /// After the parallel loop, of which the calling thread may have done nothing: another core was faster.
+  /// After the parallel loop, of which the calling thread may have done nothing: another core was
+  /// faster.
   void finish() {
     poll();
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));

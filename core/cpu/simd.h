@@ -37,7 +37,8 @@ using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 using UnalignedHalves =
     uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 using Bytes = uint8_t __attribute__((vector_size(kVectorBytes / 4)));
-using UnalignedBytes = uint8_t __attribute__((vector_size(kVectorBytes / 4), aligned(1), may_alias));
+using UnalignedBytes =
+    uint8_t __attribute__((vector_size(kVectorBytes / 4), aligned(1), may_alias));
 using UnalignedInts = int32_t __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 
 #if defined(__AVX512F__)

@@ -1,5 +1,6 @@
-// RINGBOLT_VECTORIZE before a loop says that its iterations are independent; RINGBOLT_VECTORIZE_SUM(x) that they only add
-// to x, in any order; RINGBOLT_VECTORIZE_MAX(x) that they take a maximum. Nothing here uses threads (see parallel_for.h).
+// RINGBOLT_VECTORIZE before a loop says that its iterations are independent;
+// RINGBOLT_VECTORIZE_SUM(x) that they only add to x, in any order; RINGBOLT_VECTORIZE_MAX(x) that
+// they take a maximum. Nothing here uses threads (see parallel_for.h).
 #pragma once
 
 #define RINGBOLT_PRAGMA(text) _Pragma(#text)

@@ -130,8 +130,7 @@ CudnnAttention& Attention::cudnn() {
   return *cudnn_;
 }
 
-// --- forward
-// ------------------------------------------------------------------------------------------------------------
+// --- forward -------------------------------------------------------------------------------------
 
 void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
                         View out, View lse) {
@@ -142,13 +141,12 @@ void Attention::forward(SliceList slices, ConstView q, ConstView k, ConstView v,
   const auto work = attention_work(slices, Direction::forward,
                                    {q.dtype(), q.dim(2), device_.arch, all_aligned({q, k, v})});
   if (work.empty() || q.empty() || k.empty()) return;
-  join(work, out, [&](const AttentionWork& w, bool alone, View to) {
-    run_forward(w, in, alone, to, lse);
-  });
+  join(work, out,
+       [&](const AttentionWork& w, bool alone, View to) { run_forward(w, in, alone, to, lse); });
 }
 
-// Rows that occur once are written as they are. Others are joined in f32, and rounded once where out
-// is bf16.
+// Rows that occur once are written as they are. Others are joined in f32, and rounded once where
+// out is bf16.
 template <class Run>
 void Attention::join(const std::vector<AttentionWork>& work, View out, const Run& run) {
   const bool alone = rows_are_disjoint(work);
@@ -215,8 +213,7 @@ void Attention::forward_by_cudnn(const AttentionWork& work, const AttentionInput
   merge_attention(stream_, p, {block_out, stats.as<float>(), 1, graph.queries, true}, out, lse);
 }
 
-// --- forward in E4M3
-// ----------------------------------------------------------------------------------------------------
+// --- forward in E4M3 -----------------------------------------------------------------------------
 
 void Attention::forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View& k,
                              const E4m3View& v, float scale, E4m3Output output, View out,
@@ -225,9 +222,9 @@ void Attention::forward_e4m3(SliceList slices, const E4m3View& q, const E4m3View
   require(out.shape() == q.codes.shape() && lse.shape() == Shape({out.dim(0), out.dim(1)}),
           "out and lse must have q's rows and heads");
   const E4m3Inputs in{q, k, v, scale, output};
-  const auto work = attention_work(slices, Direction::forward,
-                                   {DType::e4m3, out.dim(2), device_.arch,
-                                    all_aligned({q.codes, k.codes, v.codes})});
+  const auto work = attention_work(
+      slices, Direction::forward,
+      {DType::e4m3, out.dim(2), device_.arch, all_aligned({q.codes, k.codes, v.codes})});
   if (work.empty() || q.codes.empty() || k.codes.empty()) return;
   join(work, out, [&](const AttentionWork& w, bool, View to) {
     if (w.engine == Engine::cudnn) return forward_e4m3_by_cudnn(w, in, to, lse);
@@ -305,8 +302,7 @@ void Attention::forward_e4m3_in_bf16(const AttentionPiece& piece, const E4m3Inpu
                   out, lse);
 }
 
-// --- backward
-// -----------------------------------------------------------------------------------------------------------
+// --- backward ------------------------------------------------------------------------------------
 
 void Attention::backward(SliceList slices, ConstView q, ConstView k, ConstView v, ConstView dout,
                          ConstView lse, ConstView delta, float scale, View dq, View dk, View dv) {

@@ -32,9 +32,9 @@ class Attention {
     float scale;
     E4m3Output output;
   };
-  /// run(work, alone, out) for each, `out` being the caller's or, where rows occur twice and that is
-  /// bf16, f32 sums that are rounded into it at the end. `alone`: the rows have no other piece and
-  /// held nothing before.
+  /// run(work, alone, out) for each, `out` being the caller's or, where rows occur twice and that
+  /// is bf16, f32 sums that are rounded into it at the end. `alone`: the rows have no other piece
+  /// and held nothing before.
   template <class Run>
   void join(const std::vector<AttentionWork>& work, View out, const Run& run);
   void run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone, View out,

@@ -21,8 +21,8 @@ struct AttentionInputs {
 /// Results of `parts` disjoint sets of keys for the rows of a piece, each normalised with its own
 /// log-sum-exp.
 struct PartialAttention {
-  ConstView
-      out;  ///< (parts * batch * rows, H, D) f32, bf16 or e4m3; `rows` is at least the piece's queries
+  ConstView out;  ///< (parts * batch * rows, H, D) f32, bf16 or e4m3; `rows` is at least the
+                  ///< piece's queries
   const float* lse;
   int64_t parts;
   int64_t rows;
@@ -31,8 +31,7 @@ struct PartialAttention {
   const float* scale = nullptr;  ///< of e4m3: on the device, what codes are multiplied by
 };
 
-// --- plain attention
-// ----------------------------------------------------------------------------------------------------
+// --- plain attention -----------------------------------------------------------------------------
 
 /// Continues (out, lse) with the piece. Everything is f32 inside; out is f32 or bf16.
 void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece,
@@ -47,8 +46,7 @@ void own_attention_backward(cudaStream_t stream, const AttentionPiece& piece,
                             const AttentionInputs& in, ConstView dout, ConstView lse,
                             ConstView delta, View dq, View dk, View dv);
 
-// --- to cuDNN and back
-// --------------------------------------------------------------------------------------------------
+// --- to cuDNN and back ---------------------------------------------------------------------------
 
 /// Merges `partial` into the piece's rows of the running (out, lse), in f32, in one pass: out' =
 /// sum of out_i e^(lse_i - lse'), lse' = log(sum of e^lse_i), the running pair being one of the
@@ -79,8 +77,7 @@ void pack_rows(cudaStream_t stream, ConstView x, int64_t begin, int64_t count, i
 /// The reverse, adding: runs of rows of `sum` f32 += from (batch * rows, N, D).
 void add_rows(cudaStream_t stream, ConstView from, int64_t begin, int64_t count, int64_t step,
               int64_t batch, int64_t rows, View sum);
-// --- E4M3
-// ---------------------------------------------------------------------------------------------------------------
+// --- E4M3 ----------------------------------------------------------------------------------------
 
 /// See Backend::quantize. Two launches: every block's largest value, then codes.
 void quantize(cudaStream_t stream, Memory& memory, ConstView x, View codes, View scales,
@@ -92,8 +89,8 @@ void shift_lse(cudaStream_t stream, const E4m3View& q, ConstView centre, float f
 /// scales (kFp8Scales, kFp8ScaleStep) f32: what core/cuda/cudnn.h wants of these operands.
 void fill_fp8_scales(cudaStream_t stream, const E4m3View& q, const E4m3View& k, const E4m3View& v,
                      float* scales);
-/// to (batch * count, N, D) bf16 = batch runs of `count` rows of x, `step` rows apart, from `begin`:
-/// exact.
+/// to (batch * count, N, D) bf16 = batch runs of `count` rows of x, `step` rows apart, from
+/// `begin`: exact.
 void dequantize_rows(cudaStream_t stream, const E4m3View& x, int64_t begin, int64_t count,
                      int64_t step, int64_t batch, View to);
 

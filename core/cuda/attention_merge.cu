@@ -23,8 +23,7 @@ RowMap query_map(const AttentionPiece& p) {
   return {p.query_begin, p.queries, p.query_step, p.batch};
 }
 
-// --- merging
-// ------------------------------------------------------------------------------------------------------------
+// --- merging -------------------------------------------------------------------------------------
 
 template <class Part>
 struct Parts {
@@ -89,8 +88,7 @@ __global__ void merge_kernel(RowMap map, int64_t heads, int head_dim, Parts<Part
   if (threadIdx.x % kLanes == 0) lse[t][h] = most + logf(total);
 }
 
-// --- log-sum-exps
-// -------------------------------------------------------------------------------------------------------
+// --- log-sum-exps --------------------------------------------------------------------------------
 
 /// Grid over (batch * rows) x heads: reading or writing (batch, H, rows) is coalesced by its
 /// neighbours' caches; both are a 256th of the operands.
@@ -112,8 +110,7 @@ __global__ void load_stats_kernel(RowMap map, int64_t heads, int64_t rows, Rows<
   });
 }
 
-// --- packing
-// ------------------------------------------------------------------------------------------------------------
+// --- packing -------------------------------------------------------------------------------------
 
 template <int kWidth, class A>
 __global__ void pack_kernel(RowMap map, int64_t rows, int64_t n, Rows<const A> x, A* to) {
@@ -215,8 +212,8 @@ void merge_attention(cudaStream_t stream, const AttentionPiece& piece,
   const RowMap map = query_map(piece);
   const bool fits = fits_vectors({operand(partial.out), operand(out)}, d, kFullWidth<bf16>);
   with_stored(partial.out.dtype(), [&]<class Part>(Part) {
-    const Parts<Part> from{rows_of<Part>(partial.out), partial.lse,         partial.parts,
-                           partial.rows,               partial.lse_by_head, partial.scale};
+    const Parts<Part> from{rows_of<Part>(partial.out), partial.lse,  partial.parts, partial.rows,
+                           partial.lse_by_head,        partial.scale};
     with_activation(out.dtype(), [&]<class Out>(Out) {
       with_width<bf16>(fits, [&](auto width) {
         constexpr int kWidth = decltype(width)::value;

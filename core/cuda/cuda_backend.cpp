@@ -82,8 +82,7 @@ class CudaBackend final : public Backend {
                   cuda::Matmul::library(), ", ", cuda::CudnnAttention::library());
   }
 
-  // --- memory
-  // -----------------------------------------------------------------------------------------------------------
+  // --- memory ------------------------------------------------------------------------------------
   Tensor allocate(DType dtype, Shape shape) override {
     return {memory_.allocate(shape.elements() * size_of(dtype)), dtype, shape};
   }
@@ -127,8 +126,7 @@ class CudaBackend final : public Backend {
   void convert(ConstView x, View y) override { cuda::convert(stream(), x, y); }
   void add(ConstView x, View y) override { cuda::add(stream(), x, y); }
 
-  // --- linear, embedding
-  // ------------------------------------------------------------------------------------------------
+  // --- linear, embedding -------------------------------------------------------------------------
   void matmul(ConstView a, Transpose transpose_a, ConstView b, Transpose transpose_b, View c,
               Update update, std::optional<ConstView> bias) override {
     matmul_(a, transpose_a, b, transpose_b, c, update, bias);
@@ -143,8 +141,7 @@ class CudaBackend final : public Backend {
     cuda::embedding_backward(stream(), memory_, dy, ids, dtable);
   }
 
-  // --- row-wise
-  // ---------------------------------------------------------------------------------------------------------
+  // --- row-wise ----------------------------------------------------------------------------------
   void rms_norm_forward(ConstView x, ConstView weight, float epsilon, View y, View rstd) override {
     cuda::rms_norm_forward(stream(), x, weight, epsilon, y, rstd);
   }
@@ -170,8 +167,7 @@ class CudaBackend final : public Backend {
     cuda::cross_entropy(stream(), views, gradient_scale);
   }
 
-  // --- attention
-  // --------------------------------------------------------------------------------------------------------
+  // --- attention ---------------------------------------------------------------------------------
   void attention_forward(SliceList slices, ConstView q, ConstView k, ConstView v, float scale,
                          View out, View lse) override {
     attention_.forward(slices, q, k, v, scale, out, lse);
@@ -189,8 +185,7 @@ class CudaBackend final : public Backend {
     attention_.backward(slices, q, k, v, dout, lse, delta, scale, dq, dk, dv);
   }
 
-  // --- fp8 attention
-  // ------------------------------------------------------------------------------------------------------
+  // --- fp8 attention -----------------------------------------------------------------------------
   void require_e4m3_attention(E4m3Output output) const override {
     const std::string why = cuda::why_no_e4m3_attention(facts_.arch, output);
     if (!why.empty()) throw UsageError(why);
@@ -210,8 +205,7 @@ class CudaBackend final : public Backend {
     attention_.forward_e4m3(slices, q, k, v, scale, output, out, lse);
   }
 
-  // --- optimizer
-  // --------------------------------------------------------------------------------------------------------
+  // --- optimizer ---------------------------------------------------------------------------------
   double sum_of_squares(ConstView x) override {
     recorder_.require_none("sum_of_squares");
     const cuda::Scratch result(memory_, sizeof(double));

@@ -105,10 +105,10 @@ void add_forward(fe::graph::Graph& graph, const AttentionGraph& g) {
   TensorPointer out, stats;
   if (g.dtype == DType::e4m3) {
     const auto scale = [&](Fp8Scale which) { return scale_tensor(graph, which); };
-    const auto results = graph.sdpa_fp8(
-        q, k, v, scale(Fp8Scale::descale_q), scale(Fp8Scale::descale_k), scale(Fp8Scale::descale_v),
-        scale(Fp8Scale::descale_weights), scale(Fp8Scale::scale_weights),
-        scale(Fp8Scale::scale_out), attributes);
+    const auto results =
+        graph.sdpa_fp8(q, k, v, scale(Fp8Scale::descale_q), scale(Fp8Scale::descale_k),
+                       scale(Fp8Scale::descale_v), scale(Fp8Scale::descale_weights),
+                       scale(Fp8Scale::scale_weights), scale(Fp8Scale::scale_out), attributes);
     out = results[0];
     stats = results[1];
     describe_scalar(results[2]->set_output(true), kLargestWeight);
@@ -214,10 +214,9 @@ void require_usable_version() {
 
 std::string described(const AttentionGraph& g) {
   return concat(g.direction == Direction::forward ? "forward" : "backward",
-                g.dtype == DType::e4m3 ? " in fp8" : "", ", batch ", g.batch,
-                ", ", g.queries, " x ", g.keys, g.causal ? " causal" : "",
-                g.padded ? " padded" : "", ", heads ", g.heads, ":", g.kv_heads, " of ",
-                g.head_dim);
+                g.dtype == DType::e4m3 ? " in fp8" : "", ", batch ", g.batch, ", ", g.queries,
+                " x ", g.keys, g.causal ? " causal" : "", g.padded ? " padded" : "", ", heads ",
+                g.heads, ":", g.kv_heads, " of ", g.head_dim);
 }
 
 struct DestroyHandle {

@@ -4,7 +4,8 @@
 // bf16 throughout, or, forward, E4M3 with scales in device memory. FLOAT outputs are accepted on
 // Hopper, but the same machine code then writes bf16. Log-sum-exps are f32 (batch, H, queries),
 // packed, natural logarithms. Operands may have strided rows; what backward writes, and the output
-// it reads, are packed. Each graph's plan is compiled at its first use, for the key below, and kept.
+// it reads, are packed. Each graph's plan is compiled at its first use, for the key below, and
+// kept.
 #pragma once
 
 #include <compare>
@@ -47,7 +48,7 @@ struct AttentionGraph {
 /// The numbers that cuDNN multiplies by in E4M3 attention, each a float aligned to 16 bytes.
 enum class Fp8Scale { descale_q, descale_k, descale_v, descale_weights, scale_weights, scale_out };
 inline constexpr int kFp8Scales = 6;
-inline constexpr int kFp8ScaleStep = 4;          ///< floats from one to the next
+inline constexpr int kFp8ScaleStep = 4;        ///< floats from one to the next
 inline constexpr float kFp8WeightScale = 256;  ///< weights are at most 1
 
 /// Device memory of the operands. What a direction does not have is null.
@@ -84,8 +85,7 @@ class CudnnAttention {
   std::unique_ptr<State> state_;
 };
 
-// --- without a device
-// ---------------------------------------------------------------------------------------------------
+// --- without a device ----------------------------------------------------------------------------
 
 /// A device that need not be there: its compute capability (90) and cuDNN's own JSON description.
 struct DeviceDescription {

@@ -80,7 +80,8 @@ void GraphRecorder::at_replay(std::function<void(const Replay&)> action) {
 std::unique_ptr<Recording> GraphRecorder::record(const std::function<void()>& work) {
   require_none("a recording");
   memory_.give_back();
-  // Other threads (a watchdog's) may ask after events meanwhile; what this one must not do is found.
+  // Other threads (a watchdog's) may ask after events meanwhile; what this one must not do is
+  // found.
   RINGBOLT_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
   recording_ = true;
   memory_.begin_recording();

@@ -2,7 +2,8 @@
 //
 // What a recording allocates becomes part of its graph: the addresses are the graph's for as long
 // as it lives, the memory behind them comes from a pool of graphs, apart from that of
-// core/cuda/memory.h, and stays there from replay to replay. Graphs that run in one stream share it.
+// core/cuda/memory.h, and stays there from replay to replay. Graphs that run in one stream share
+// it.
 #pragma once
 
 #include <functional>

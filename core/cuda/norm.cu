@@ -16,8 +16,7 @@ __device__ inline int64_t element_of(int chunk) {
   return (static_cast<int64_t>(chunk) * kThreads + threadIdx.x) * kWidth;
 }
 
-// --- RMSNorm
-// ------------------------------------------------------------------------------------------------------------
+// --- RMSNorm -------------------------------------------------------------------------------------
 
 /// One block a row, which it holds in registers between the two uses; kChunks 0 reads a longer row
 /// twice.
@@ -142,8 +141,7 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_long_kernel(NormBa
   }
 }
 
-// --- sums of columns
-// ----------------------------------------------------------------------------------------------------
+// --- sums of columns -----------------------------------------------------------------------------
 
 /// partial (pieces, n) = column sums of each piece of rows; a thread has kWidth columns of one
 /// piece.
@@ -187,8 +185,7 @@ void add_pieces(cudaStream_t stream, int64_t pieces, int64_t n, const float* par
          n, partial, total);
 }
 
-// --- delta
-// --------------------------------------------------------------------------------------------------------------
+// --- delta ---------------------------------------------------------------------------------------
 
 /// kLanes threads a head of a token.
 template <int kWidth, int kLanes, class A>

@@ -9,7 +9,9 @@
 namespace ringbolt {
 namespace {
 
-int64_t stride_of(const EvaluationProtocol& p) { return p.stride == 0 ? p.context_length : p.stride; }
+int64_t stride_of(const EvaluationProtocol& p) {
+  return p.stride == 0 ? p.context_length : p.stride;
+}
 
 /// One pass: some windows laid one behind the other.
 struct Pass {
@@ -19,11 +21,12 @@ struct Pass {
 };
 
 /// One window's inputs and targets, one of each a token, as the protocol scores them.
-void append_window(const EvaluationProtocol& p, int64_t number, std::span<const int32_t> text, Pass& pass) {
+void append_window(const EvaluationProtocol& p, int64_t number, std::span<const int32_t> text,
+                   Pass& pass) {
   std::vector<int32_t> ids{p.bos_id};
   ids.insert(ids.end(), text.begin(), text.end() - 1);
-  // The first window scores all; a later one, unless the overlap is scored, only what is new. In parallel windows only
-  // the query's tokens see all of the context.
+  // The first window scores all; a later one, unless the overlap is scored, only what is new. In
+  // parallel windows only the query's tokens see all of the context.
   int64_t seen = number == 0 || p.overlap == Overlap::scored ? 0 : p.context_length - stride_of(p);
   if (p.parallel) seen = std::max(seen, p.context_length - p.parallel->query);
   std::vector<int32_t> targets(text.begin(), text.end());
@@ -37,7 +40,8 @@ void append_window(const EvaluationProtocol& p, int64_t number, std::span<const 
   pass.offsets.push_back(static_cast<int64_t>(pass.ids.size()));
 }
 
-Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t first_window, int64_t windows) {
+Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t first_window,
+               int64_t windows) {
   Pass pass;
   std::vector<int32_t> text(static_cast<size_t>(p.context_length));
   for (int64_t w = first_window; w < first_window + windows; ++w) {
@@ -47,11 +51,14 @@ Pass make_pass(const EvaluationProtocol& p, const TokenReader& read, int64_t fir
   return pass;
 }
 
-/// Adds what this rank's tokens (T) lost to the bucket of each. Buckets are equal parts of what can be scored.
-void add_losses(const EvaluationProtocol& p, std::span<const int32_t> targets, std::span<const int64_t> positions,
-                const HostLosses& losses, std::vector<LossSum>& buckets) {
+/// Adds what this rank's tokens (T) lost to the bucket of each. Buckets are equal parts of what can
+/// be scored.
+void add_losses(const EvaluationProtocol& p, std::span<const int32_t> targets,
+                std::span<const int64_t> positions, const HostLosses& losses,
+                std::vector<LossSum>& buckets) {
   const int64_t first = windows_of(p).value_or(ParallelWindows{}).query_begin;
-  const int64_t scored = p.parallel ? std::min(p.parallel->query, p.context_length) : p.context_length;
+  const int64_t scored =
+      p.parallel ? std::min(p.parallel->query, p.context_length) : p.context_length;
   for (size_t t = 0; t < targets.size(); ++t) {
     if (targets[t] < 0) continue;
     buckets[static_cast<size_t>((positions[t] - first) * p.buckets / scored)] +=
@@ -59,19 +66,22 @@ void add_losses(const EvaluationProtocol& p, std::span<const int32_t> targets, s
   }
 }
 
-void require(bool condition, const std::string& problem, const std::string& why, const std::string& what_to_try) {
+void require(bool condition, const std::string& problem, const std::string& why,
+             const std::string& what_to_try) {
   if (!condition) throw UsageError(message(problem, why, what_to_try));
 }
 
 }  // namespace
 
 void validate(const EvaluationProtocol& p) {
-  require(p.context_length > 0, concat("the context length is ", p.context_length), "a window has at least one token",
-          "Use --context-lengths 128,512,1K.");
-  require(p.stride >= 0 && p.stride <= p.context_length, concat("the stride ", p.stride, " exceeds the context length"),
-          concat("windows of ", p.context_length, " tokens would leave gaps"), "Use a stride of at most that.");
-  require(p.buckets > 0, concat("there are ", p.buckets, " position buckets"), "a loss belongs to one of them",
-          "Use 4.");
+  require(p.context_length > 0, concat("the context length is ", p.context_length),
+          "a window has at least one token", "Use --context-lengths 128,512,1K.");
+  require(p.stride >= 0 && p.stride <= p.context_length,
+          concat("the stride ", p.stride, " exceeds the context length"),
+          concat("windows of ", p.context_length, " tokens would leave gaps"),
+          "Use a stride of at most that.");
+  require(p.buckets > 0, concat("there are ", p.buckets, " position buckets"),
+          "a loss belongs to one of them", "Use 4.");
   if (p.parallel) validate(*p.parallel);
 }
 
@@ -92,11 +102,13 @@ int64_t window_count(const EvaluationProtocol& p, int64_t stream_tokens) {
 
 int64_t windows_per_pass(const EvaluationProtocol& p, int64_t windows, int64_t groups) {
   // No group waits for another's last pass longer than it must.
-  return std::min(std::max<int64_t>(1, p.tokens_per_pass / p.context_length), (windows + groups - 1) / groups);
+  return std::min(std::max<int64_t>(1, p.tokens_per_pass / p.context_length),
+                  (windows + groups - 1) / groups);
 }
 
-ContextLoss evaluate_context(Transformer& model, Placement& placement, const EvaluationProtocol& protocol,
-                             int64_t stream_tokens, const TokenReader& read, const RotaryTables& rotary,
+ContextLoss evaluate_context(Transformer& model, Placement& placement,
+                             const EvaluationProtocol& protocol, int64_t stream_tokens,
+                             const TokenReader& read, const RotaryTables& rotary,
                              const EvaluationProgress& progress) {
   validate(protocol);
   ContextLoss result;
@@ -107,7 +119,8 @@ ContextLoss evaluate_context(Transformer& model, Placement& placement, const Eva
   const int64_t layers = model.config().num_hidden_layers;
   std::vector<LossSum> sums(static_cast<size_t>(protocol.buckets));
   LastRotaryTable table(rotary);
-  for (int64_t first = placement.data_rank() * together; first < result.windows; first += groups * together) {
+  for (int64_t first = placement.data_rank() * together; first < result.windows;
+       first += groups * together) {
     const Pass pass = make_pass(protocol, read, first, std::min(together, result.windows - first));
     const PlacedTokens& mine = placement.place(pass.offsets);
     const std::vector<int32_t> targets = mine.pick(pass.targets, -1);
@@ -117,10 +130,11 @@ ContextLoss evaluate_context(Transformer& model, Placement& placement, const Eva
     const auto report = [&](int64_t steps) {
       if (!progress) return;
       const int64_t tokens = windows * protocol.context_length;
-      progress(round * protocol.context_length + tokens * steps / (layers + 1), result.windows * protocol.context_length);
+      progress(round * protocol.context_length + tokens * steps / (layers + 1),
+               result.windows * protocol.context_length);
     };
-    const HostLosses losses =
-        model.evaluate(mine.pick(pass.ids, 0), targets, table.at(mine.positions), *mine.attention, report);
+    const HostLosses losses = model.evaluate(mine.pick(pass.ids, 0), targets,
+                                             table.at(mine.positions), *mine.attention, report);
     add_losses(protocol, targets, mine.positions, losses, sums);
     report(layers + 1);
   }

@@ -12,7 +12,8 @@ void validate(const ParallelContext& c) {
                              "it alone sees the whole context", "Use --parallel-query 64 or so."));
   }
   if (c.window < 2) {
-    throw UsageError(message(concat("a parallel window has ", c.window, " tokens"), "it holds <s> and some text",
+    throw UsageError(message(concat("a parallel window has ", c.window, " tokens"),
+                             "it holds <s> and some text",
                              "Use a larger --parallel-window, or a smaller --parallel-query."));
   }
 }
@@ -28,12 +29,13 @@ ParallelWindows parallel_windows(const ParallelContext& context, int64_t tokens,
   return windows;
 }
 
-std::vector<int32_t> with_window_starts(std::span<const int32_t> values, const ParallelWindows& windows,
-                                        int32_t start) {
+std::vector<int32_t> with_window_starts(std::span<const int32_t> values,
+                                        const ParallelWindows& windows, int32_t start) {
   std::vector<int32_t> all;
   for (const int32_t value : values) {
     const auto position = static_cast<int64_t>(all.size());
-    const bool begins = position > 0 && position < windows.query_begin && position % windows.window == 0;
+    const bool begins =
+        position > 0 && position < windows.query_begin && position % windows.window == 0;
     if (windows.starts && begins) all.push_back(start);
     all.push_back(value);
   }

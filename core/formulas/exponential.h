@@ -1,4 +1,5 @@
-// exp and log for row-wise kernels, written so that a compiler turns a loop over them into vector instructions.
+// exp and log for row-wise kernels, written so that a compiler turns a loop over them into vector
+// instructions.
 #pragma once
 
 #include <bit>
@@ -8,8 +9,9 @@
 
 namespace ringbolt::formulas {
 
-/// e^x. Relative error below 2^-22 for -87 <= x <= 88; 0 below -87 (results that would be denormal), inf above 88.7;
-/// NaN for NaN. Cody-Waite reduction to |r| <= ln(2)/2, then the degree-6 Taylor-like minimax polynomial.
+/// e^x. Relative error below 2^-22 for -87 <= x <= 88; 0 below -87 (results that would be
+/// denormal), inf above 88.7; NaN for NaN. Cody-Waite reduction to |r| <= ln(2)/2, then the
+/// degree-6 Taylor-like minimax polynomial.
 RINGBOLT_HD float exp_f32(float x) {
   constexpr float kLog2e = 1.44269504088896341F;
   constexpr float kLn2High = 0.693359375F;

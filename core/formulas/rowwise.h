@@ -1,5 +1,5 @@
-// The arithmetic of the row-wise operations, written once: the CPU kernels and the CUDA kernels call these.
-// Everything is f32; callers convert. Sources are given with each formula.
+// The arithmetic of the row-wise operations, written once: the CPU kernels and the CUDA kernels
+// call these. Everything is f32; callers convert. Sources are given with each formula.
 #pragma once
 
 #include <cmath>
@@ -23,7 +23,8 @@ RINGBOLT_HD Pair rotate_back(float a, float b, float cosine, float sine) {
   return {a * cosine + b * sine, b * cosine - a * sine};
 }
 
-/// The gradient of the angle by which a pair was turned to x, given that of x: d (a, b) / d angle = (-b, a).
+/// The gradient of the angle by which a pair was turned to x, given that of x: d (a, b) / d angle =
+/// (-b, a).
 RINGBOLT_HD float angle_gradient(float a, float b, float da, float db) { return db * a - da * b; }
 
 RINGBOLT_HD float sigmoid(float x) {
@@ -53,9 +54,11 @@ struct AdamWState {
   float v;
 };
 
-/// One step of AdamW (arXiv 1711.05101, algorithm 2). `correction1` = 1 / (1 - beta1^t), `correction2` likewise.
-RINGBOLT_HD AdamWState adamw(AdamWState s, float gradient, float learning_rate, float beta1, float beta2, float epsilon,
-                             float weight_decay, float correction1, float correction2) {
+/// One step of AdamW (arXiv 1711.05101, algorithm 2). `correction1` = 1 / (1 - beta1^t),
+/// `correction2` likewise.
+RINGBOLT_HD AdamWState adamw(AdamWState s, float gradient, float learning_rate, float beta1,
+                             float beta2, float epsilon, float weight_decay, float correction1,
+                             float correction2) {
   s.m = beta1 * s.m + (1.0F - beta1) * gradient;
   s.v = beta2 * s.v + (1.0F - beta2) * gradient * gradient;
   const float direction = s.m * correction1 / (::sqrtf(s.v * correction2) + epsilon);

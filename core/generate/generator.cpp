@@ -7,9 +7,10 @@ namespace ringbolt {
 
 namespace {
 
-KvCache first_cache(Backend& backend, const ModelConfig& config, DType dtype, const GrowingRotation& rotation,
-                    int64_t capacity) {
-  if (rotation.two_part) return {backend, config, dtype, capacity, DistanceRange{0, rotation.two_part->window}};
+KvCache first_cache(Backend& backend, const ModelConfig& config, DType dtype,
+                    const GrowingRotation& rotation, int64_t capacity) {
+  if (rotation.two_part)
+    return {backend, config, dtype, capacity, DistanceRange{0, rotation.two_part->window}};
   const Visibility seen = rotation.windows ? Visibility(*rotation.windows) : Visibility();
   if (rotation.depends_on_length) return {backend, config, dtype, capacity, seen, rotation.tables};
   return {backend, config, dtype, capacity, seen};
@@ -17,7 +18,8 @@ KvCache first_cache(Backend& backend, const ModelConfig& config, DType dtype, co
 
 }  // namespace
 
-Generator::Generator(Backend& backend, Transformer& model, DType dtype, GrowingRotation rotation, int64_t capacity)
+Generator::Generator(Backend& backend, Transformer& model, DType dtype, GrowingRotation rotation,
+                     int64_t capacity)
     : backend_(backend),
       model_(model),
       rotation_(std::move(rotation)),
@@ -40,7 +42,8 @@ std::vector<float> Generator::feed(std::span<const int32_t> ids) {
   return model_.next_logits(ids, rotation_.tables(positions), cache_);
 }
 
-void Generator::run(std::span<const int32_t> prompt, int64_t max_tokens, const SamplingOptions& options,
+void Generator::run(std::span<const int32_t> prompt, int64_t max_tokens,
+                    const SamplingOptions& options,
                     const std::function<bool(int32_t token)>& emit) {
   validate(options);
   std::vector<float> logits = feed(prompt);

@@ -15,11 +15,13 @@ KvCache::KvCache(Backend& backend, const ModelConfig& config, DType dtype, int64
       visibility_(visibility),
       rotary_(std::move(rotary)) {
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
-    layers_.push_back(backend.allocate(dtype, {capacity, 2 * config.num_key_value_heads, config.head_dim}));
+    layers_.push_back(
+        backend.allocate(dtype, {capacity, 2 * config.num_key_value_heads, config.head_dim}));
   }
 }
 
-/// What all layers share: slices of the new tokens [length, end), and the table where this cache rotates.
+/// What all layers share: slices of the new tokens [length, end), and the table where this cache
+/// rotates.
 void KvCache::begin_pass(int64_t end) {
   slices_.clear();
   append_slices({0, end - length_, length_}, {0, end, 0}, visibility_, slices_);
@@ -49,14 +51,17 @@ void KvCache::attend(ConstView q, ConstView k, ConstView v, View out, View lse) 
   Tensor turned_q;
   Tensor turned_k;
   if (rotary_) {
-    const auto mine = [&](const Tensor& all) { return all.view().slice_rows(length_, length_ + q.rows()); };
+    const auto mine = [&](const Tensor& all) {
+      return all.view().slice_rows(length_, length_ + q.rows());
+    };
     std::optional<ConstView> scale;
     if (table_.query_scale) scale = mine(*table_.query_scale);
     turned_q = backend_.allocate(q.dtype(), q.shape());
     turned_k = backend_.allocate(k.dtype(), k.shape());
     backend_.convert(q, turned_q);
     backend_.convert(k, turned_k);
-    backend_.rotary(turned_q, mine(table_.cos), mine(table_.sin), pairing_, RotaryDirection::forward, scale);
+    backend_.rotary(turned_q, mine(table_.cos), mine(table_.sin), pairing_,
+                    RotaryDirection::forward, scale);
     backend_.rotary(turned_k, table_.cos, table_.sin, pairing_, RotaryDirection::forward);
     q = turned_q;
     k = turned_k;

@@ -20,9 +20,11 @@ std::vector<Candidate> candidates(std::span<const float> logits, double temperat
   const double maximum = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
   std::vector<Candidate> all;
   for (size_t i = 0; i < logits.size(); ++i) {
-    all.push_back({static_cast<int32_t>(i), std::exp((static_cast<double>(logits[i]) - maximum) / temperature)});
+    all.push_back({static_cast<int32_t>(i),
+                   std::exp((static_cast<double>(logits[i]) - maximum) / temperature)});
   }
-  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.weight > b.weight; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.weight > b.weight; });
   return all;
 }
 
@@ -45,14 +47,17 @@ void keep_top_p(std::vector<Candidate>& all, double p) {
 
 void validate(const SamplingOptions& o) {
   if (!(o.temperature >= 0) || !std::isfinite(o.temperature)) {
-    throw UsageError(message(concat("the temperature is ", o.temperature), "it must be 0 or positive",
+    throw UsageError(message(concat("the temperature is ", o.temperature),
+                             "it must be 0 or positive",
                              "Use 0 for greedy text, 0.8 for lively text."));
   }
   if (o.top_k < 0) {
-    throw UsageError(message(concat("top-k is ", o.top_k), "it counts tokens", "Use 40, or 0 for no limit."));
+    throw UsageError(
+        message(concat("top-k is ", o.top_k), "it counts tokens", "Use 40, or 0 for no limit."));
   }
   if (!(o.top_p > 0 && o.top_p <= 1)) {
-    throw UsageError(message(concat("top-p is ", o.top_p), "it is a probability above 0", "Use 0.9, or 1 for no limit."));
+    throw UsageError(message(concat("top-p is ", o.top_p), "it is a probability above 0",
+                             "Use 0.9, or 1 for no limit."));
   }
 }
 

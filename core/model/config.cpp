@@ -15,8 +15,8 @@ struct NamedShape {
   ModelConfig config;
 };
 
-ModelConfig shape(int64_t vocab, int64_t hidden, int64_t ffn, int64_t layers, int64_t heads, int64_t kv_heads,
-                  int64_t length) {
+ModelConfig shape(int64_t vocab, int64_t hidden, int64_t ffn, int64_t layers, int64_t heads,
+                  int64_t kv_heads, int64_t length) {
   ModelConfig c;
   c.vocab_size = vocab;
   c.hidden_size = hidden;
@@ -47,8 +47,9 @@ const std::vector<NamedShape>& named_shapes() {
 [[noreturn]] void bad_shape(const std::string& text, const std::string& why) {
   std::string names;
   for (const std::string& name : model_shape_names()) names += (names.empty() ? "" : ", ") + name;
-  throw UsageError(message(concat("cannot read the model shape '", text, "'"), why,
-                           concat("Name one of ", names, ", or spell it out: dim=64,layers=2,heads=4,vocab=259.")));
+  throw UsageError(message(
+      concat("cannot read the model shape '", text, "'"), why,
+      concat("Name one of ", names, ", or spell it out: dim=64,layers=2,heads=4,vocab=259.")));
 }
 
 int64_t positive(const std::string& text, const std::string& key, const std::string& value) {
@@ -70,9 +71,11 @@ void set_word(ModelConfig& c, const std::string& text, const std::string& word) 
   bad_shape(text, concat("'", word, "' is no known shape"));
 }
 
-void set_item(ModelConfig& c, const std::string& text, const std::string& key, const std::string& value) {
+void set_item(ModelConfig& c, const std::string& text, const std::string& key,
+              const std::string& value) {
   if (key == "norm-eps") {
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), c.rms_norm_eps);
+    const auto [end, error] =
+        std::from_chars(value.data(), value.data() + value.size(), c.rms_norm_eps);
     if (error == std::errc() && end == value.data() + value.size()) return;
     bad_shape(text, concat("norm-eps is not a number: '", value, "'"));
   }
@@ -84,10 +87,13 @@ void set_item(ModelConfig& c, const std::string& text, const std::string& key, c
   if (key == "kv-heads") return void(c.num_key_value_heads = n);
   if (key == "head-dim") return void(c.head_dim = n);
   if (key == "vocab") return void(c.vocab_size = n);
-  bad_shape(text, concat("unknown key '", key, "'; known are dim, ffn, layers, heads, kv-heads, head-dim, vocab, norm-eps, tied, qkv-bias"));
+  bad_shape(text, concat("unknown key '", key,
+                         "'; known are dim, ffn, layers, heads, kv-heads, head-dim, vocab, "
+                         "norm-eps, tied, qkv-bias"));
 }
 
-void require(bool condition, const std::string& problem, const std::string& why, const std::string& what_to_try) {
+void require(bool condition, const std::string& problem, const std::string& why,
+             const std::string& what_to_try) {
   if (!condition) throw UsageError(message(problem, why, what_to_try));
 }
 
@@ -124,18 +130,26 @@ ParameterGroup layer_group(const ModelConfig& c, int64_t layer) {
   const int64_t e = c.hidden_size;
   GroupBuilder g(concat("layer ", layer));
   g.add(prefix + ".self_attn.q_proj.weight", {c.query_width(), e}, Decay::yes, InitialValue::normal)
-      .add(prefix + ".self_attn.k_proj.weight", {c.key_value_width(), e}, Decay::yes, InitialValue::normal)
-      .adjoin(prefix + ".self_attn.v_proj.weight", {c.key_value_width(), e}, Decay::yes, InitialValue::normal)
-      .add(prefix + ".self_attn.o_proj.weight", {e, c.query_width()}, Decay::yes, InitialValue::normal_residual)
-      .add(prefix + ".mlp.gate_proj.weight", {c.intermediate_size, e}, Decay::yes, InitialValue::normal)
-      .adjoin(prefix + ".mlp.up_proj.weight", {c.intermediate_size, e}, Decay::yes, InitialValue::normal)
-      .add(prefix + ".mlp.down_proj.weight", {e, c.intermediate_size}, Decay::yes, InitialValue::normal_residual)
+      .add(prefix + ".self_attn.k_proj.weight", {c.key_value_width(), e}, Decay::yes,
+           InitialValue::normal)
+      .adjoin(prefix + ".self_attn.v_proj.weight", {c.key_value_width(), e}, Decay::yes,
+              InitialValue::normal)
+      .add(prefix + ".self_attn.o_proj.weight", {e, c.query_width()}, Decay::yes,
+           InitialValue::normal_residual)
+      .add(prefix + ".mlp.gate_proj.weight", {c.intermediate_size, e}, Decay::yes,
+           InitialValue::normal)
+      .adjoin(prefix + ".mlp.up_proj.weight", {c.intermediate_size, e}, Decay::yes,
+              InitialValue::normal)
+      .add(prefix + ".mlp.down_proj.weight", {e, c.intermediate_size}, Decay::yes,
+           InitialValue::normal_residual)
       .add(prefix + ".input_layernorm.weight", {e}, Decay::no, InitialValue::one)
       .add(prefix + ".post_attention_layernorm.weight", {e}, Decay::no, InitialValue::one);
   if (c.qkv_bias) {
     g.add(prefix + ".self_attn.q_proj.bias", {c.query_width()}, Decay::no, InitialValue::zero)
-        .add(prefix + ".self_attn.k_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero)
-        .adjoin(prefix + ".self_attn.v_proj.bias", {c.key_value_width()}, Decay::no, InitialValue::zero);
+        .add(prefix + ".self_attn.k_proj.bias", {c.key_value_width()}, Decay::no,
+             InitialValue::zero)
+        .adjoin(prefix + ".self_attn.v_proj.bias", {c.key_value_width()}, Decay::no,
+                InitialValue::zero);
   }
   return g.take();
 }
@@ -163,28 +177,34 @@ int64_t ModelConfig::parameter_count() const {
 }
 
 void validate(const ModelConfig& c) {
-  const std::array<std::pair<const char*, int64_t>, 8> sizes{{{"vocab_size", c.vocab_size},
-                                                              {"hidden_size", c.hidden_size},
-                                                              {"intermediate_size", c.intermediate_size},
-                                                              {"num_hidden_layers", c.num_hidden_layers},
-                                                              {"num_attention_heads", c.num_attention_heads},
-                                                              {"num_key_value_heads", c.num_key_value_heads},
-                                                              {"head_dim", c.head_dim},
-                                                              {"max_position_embeddings", c.max_position_embeddings}}};
+  const std::array<std::pair<const char*, int64_t>, 8> sizes{
+      {{"vocab_size", c.vocab_size},
+       {"hidden_size", c.hidden_size},
+       {"intermediate_size", c.intermediate_size},
+       {"num_hidden_layers", c.num_hidden_layers},
+       {"num_attention_heads", c.num_attention_heads},
+       {"num_key_value_heads", c.num_key_value_heads},
+       {"head_dim", c.head_dim},
+       {"max_position_embeddings", c.max_position_embeddings}}};
   for (const auto& [name, value] : sizes) {
     require(value > 0, concat("the model's ", name, " is ", value), "every size must be positive",
             "Check the model shape or the checkpoint's configuration.");
   }
   require(c.num_attention_heads % c.num_key_value_heads == 0,
-          concat(c.num_attention_heads, " attention heads cannot share ", c.num_key_value_heads, " key/value heads"),
-          "each key/value head serves the same number of query heads", "Choose kv-heads that divides heads.");
-  require(c.head_dim % 2 == 0, concat("the head dimension ", c.head_dim, " is odd"), "rotary embedding turns pairs",
-          "Choose an even head-dim.");
+          concat(c.num_attention_heads, " attention heads cannot share ", c.num_key_value_heads,
+                 " key/value heads"),
+          "each key/value head serves the same number of query heads",
+          "Choose kv-heads that divides heads.");
+  require(c.head_dim % 2 == 0, concat("the head dimension ", c.head_dim, " is odd"),
+          "rotary embedding turns pairs", "Choose an even head-dim.");
   require(c.head_dim <= 256, concat("the head dimension ", c.head_dim, " is above 256"),
-          "the attention kernels hold a row of at most 256", "Choose more heads or a smaller head-dim.");
-  require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), concat("rms_norm_eps is ", c.rms_norm_eps), "it keeps a row of zeros from dividing by zero",
-          "Use 1e-5 or 1e-6.");
-  require(c.rope_theta > 1 && std::isfinite(c.rope_theta), concat("the rotary base is ", c.rope_theta), "periods must grow from pair to pair",
+          "the attention kernels hold a row of at most 256",
+          "Choose more heads or a smaller head-dim.");
+  require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps),
+          concat("rms_norm_eps is ", c.rms_norm_eps),
+          "it keeps a row of zeros from dividing by zero", "Use 1e-5 or 1e-6.");
+  require(c.rope_theta > 1 && std::isfinite(c.rope_theta),
+          concat("the rotary base is ", c.rope_theta), "periods must grow from pair to pair",
           "Choose a base above 1, for example 10000.");
   validate(c.rope_scaling, c.head_dim);
 }
@@ -220,9 +240,11 @@ ModelConfig model_shape(const std::string& text) {
 std::vector<ParameterGroup> parameter_groups(const ModelConfig& c) {
   std::vector<ParameterGroup> groups;
   const Shape table{c.vocab_size, c.hidden_size};
-  groups.push_back(
-      GroupBuilder("embedding").add("model.embed_tokens.weight", table, Decay::yes, InitialValue::normal).take());
-  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) groups.push_back(layer_group(c, layer));
+  groups.push_back(GroupBuilder("embedding")
+                       .add("model.embed_tokens.weight", table, Decay::yes, InitialValue::normal)
+                       .take());
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
+    groups.push_back(layer_group(c, layer));
   GroupBuilder head("head");
   head.add("model.norm.weight", {c.hidden_size}, Decay::no, InitialValue::one);
   if (!c.tie_word_embeddings) head.add("lm_head.weight", table, Decay::yes, InitialValue::normal);

@@ -1,5 +1,5 @@
-// The model's end: final norm, vocabulary matrix, and cross entropy in chunks of tokens, so that logits never exist for
-// the whole sequence.
+// The model's end: final norm, vocabulary matrix, and cross entropy in chunks of tokens, so that
+// logits never exist for the whole sequence.
 #pragma once
 
 #include "core/model/layer_views.h"
@@ -23,16 +23,17 @@ class Head {
   TokenLosses losses(const HeadViews<ConstView>& w, ConstView x, ConstView targets) const;
   /// Room for those of T tokens.
   TokenLosses allocate_losses(int64_t tokens) const;
-  /// Losses, overwritten, and the gradient of sum(losses) * scale: x is overwritten with its own, g receives the weights'
+  /// Losses, overwritten, and the gradient of sum(losses) * scale: x is overwritten with its own, g
+  /// receives the weights'
   /// (+=).
-  void losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets, float scale, View x,
-                       TokenLosses& losses) const;
+  void losses_backward(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView targets,
+                       float scale, View x, TokenLosses& losses) const;
   /// logits (T, V) f32 of rows of x (T, E).
   void logits(const HeadViews<ConstView>& w, ConstView x, View logits) const;
 
  private:
-  void chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed, ConstView targets,
-                      float scale, View dnormed, TokenLosses& losses) const;
+  void chunked_losses(const HeadViews<ConstView>& w, const HeadViews<View>& g, ConstView normed,
+                      ConstView targets, float scale, View dnormed, TokenLosses& losses) const;
   float epsilon() const { return static_cast<float>(config_.rms_norm_eps); }
 
   Backend& backend_;

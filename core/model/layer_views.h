@@ -1,4 +1,5 @@
-// Typed views of a layer's flat buffer: the matrices that the block multiplies with, or their gradients.
+// Typed views of a layer's flat buffer: the matrices that the block multiplies with, or their
+// gradients.
 #pragma once
 
 #include <optional>
@@ -53,16 +54,18 @@ AnyView embedding_view(const ModelConfig& c, AnyView flat) {
 
 template <class AnyView>
 struct HeadViews {
-  AnyView norm;  ///< (E)
-  AnyView table; ///< (V, E): the head's own, or the embedding's where they are tied
+  AnyView norm;   ///< (E)
+  AnyView table;  ///< (V, E): the head's own, or the embedding's where they are tied
 };
 
 template <class AnyView>
-HeadViews<AnyView> head_views(const ModelConfig& c, const ParameterGroup& group, AnyView flat, AnyView embedding_flat) {
+HeadViews<AnyView> head_views(const ModelConfig& c, const ParameterGroup& group, AnyView flat,
+                              AnyView embedding_flat) {
   const AnyView norm = flat.slice_rows(0, c.hidden_size);
   if (c.tie_word_embeddings) return {norm, embedding_view(c, embedding_flat)};
   const int64_t begin = group.tensors[1].offset;
-  return {norm, flat.slice_rows(begin, begin + c.vocab_size * c.hidden_size).reshape({c.vocab_size, c.hidden_size})};
+  return {norm, flat.slice_rows(begin, begin + c.vocab_size * c.hidden_size)
+                    .reshape({c.vocab_size, c.hidden_size})};
 }
 
 }  // namespace ringbolt

@@ -15,7 +15,8 @@ View part(Tensor& flat, int64_t offset, int64_t count) {
 }
 
 /// Elements [first, first + values.size()) of a tensor that training begins with.
-void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64_t seed, std::span<float> values) {
+void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64_t seed,
+                  std::span<float> values) {
   const Philox random(seed, stream_of(piece.spec.name));
   const double deviation = initial_deviation(piece.spec, config);
   const auto value_of = [&](uint64_t element) {
@@ -28,7 +29,8 @@ void draw_initial(const ParameterPiece& piece, const ModelConfig& config, uint64
       case InitialValue::normal_residual:
         return deviation * random.normal(element);
       case InitialValue::uniform_by_width:
-        return (2 * random.uniform(element) - 1) / std::sqrt(static_cast<double>(piece.spec.shape[1]));
+        return (2 * random.uniform(element) - 1) /
+               std::sqrt(static_cast<double>(piece.spec.shape[1]));
     }
     return 0.0;
   };
@@ -54,8 +56,9 @@ void set_weights(Backend& backend, const ParameterPiece& piece, const float* val
 }
 
 /// Sets masters, where there are any, and weights of every piece to what `fill` writes.
-void fill_weights(Backend& backend, ParameterStore& store,
-                  const std::function<void(const ParameterPiece& piece, std::span<float> values)>& fill) {
+void fill_weights(
+    Backend& backend, ParameterStore& store,
+    const std::function<void(const ParameterPiece& piece, std::span<float> values)>& fill) {
   std::vector<float> values;
   store.for_each([&](const ParameterPiece& piece) {
     values.resize(static_cast<size_t>(piece.count));
@@ -67,7 +70,8 @@ void fill_weights(Backend& backend, ParameterStore& store,
 
 }  // namespace
 
-ResidentParameters::ResidentParameters(Backend& backend, const ModelConfig& config, DType dtype, StorePurpose purpose)
+ResidentParameters::ResidentParameters(Backend& backend, const ModelConfig& config, DType dtype,
+                                       StorePurpose purpose)
     : backend_(backend), config_(config), dtype_(dtype), groups_(parameter_groups(config)) {
   const auto zeros = [&](DType type, int64_t elements) {
     Tensor tensor = backend_.allocate(type, {elements});
@@ -97,9 +101,10 @@ void ResidentParameters::for_each(const std::function<void(const ParameterPiece&
     for (const ParameterSpec& spec : groups_[g].tensors) {
       const int64_t n = spec.shape.elements();
       const View weight = part(b.weights, spec.offset, n);
-      const View master = b.weights.dtype() == DType::f32 ? weight : part(b.masters, spec.offset, n);
-      visit({spec, 0, n, weight, master, part(b.gradients, spec.offset, n), part(b.m, spec.offset, n),
-             part(b.v, spec.offset, n)});
+      const View master =
+          b.weights.dtype() == DType::f32 ? weight : part(b.masters, spec.offset, n);
+      visit({spec, 0, n, weight, master, part(b.gradients, spec.offset, n),
+             part(b.m, spec.offset, n), part(b.v, spec.offset, n)});
     }
   }
 }
@@ -117,11 +122,13 @@ void ResidentParameters::update(const AdamWStep& step, float rotary_gradient_sca
   update_pieces(backend_, *this, step, rotary_gradient_scale);
 }
 
-void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step, float rotary_gradient_scale) {
+void update_pieces(Backend& backend, ParameterStore& store, const AdamWStep& step,
+                   float rotary_gradient_scale) {
   store.for_each([&](const ParameterPiece& piece) {
     AdamWStep own = step;
     if (piece.spec.decay == Decay::no) own.weight_decay = 0;
-    if (piece.spec.owner == ParameterOwner::rotary_method) own.gradient_scale = rotary_gradient_scale;
+    if (piece.spec.owner == ParameterOwner::rotary_method)
+      own.gradient_scale = rotary_gradient_scale;
     backend.adamw(own, piece.gradient, piece.master, piece.m, piece.v, piece.weight);
   });
 }
@@ -138,11 +145,12 @@ void initialise(Backend& backend, ParameterStore& store, uint64_t seed) {
   });
 }
 
-void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read, const TensorFinder& has,
-                  uint64_t seed) {
+void load_weights(Backend& backend, ParameterStore& store, const TensorReader& read,
+                  const TensorFinder& has, uint64_t seed) {
   fill_weights(backend, store, [&](const ParameterPiece& piece, std::span<float> values) {
     const bool may_miss = piece.spec.owner == ParameterOwner::rotary_method;
-    if (may_miss && has && !has(piece.spec.name)) return draw_initial(piece, store.config(), seed, values);
+    if (may_miss && has && !has(piece.spec.name))
+      return draw_initial(piece, store.config(), seed, values);
     read(piece.spec.name, piece.first, values);
   });
 }

@@ -1,6 +1,8 @@
-// Who holds which tokens of a micro-batch: training and evaluation are written once, for one rank and for many.
+// Who holds which tokens of a micro-batch: training and evaluation are written once, for one rank
+// and for many.
 //
-// On one rank every token is mine and attention runs over the whole buffer. `parallel/` has the placement over ranks.
+// On one rank every token is mine and attention runs over the whole buffer. `parallel/` has the
+// placement over ranks.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,8 @@ namespace ringbolt {
 
 /// My part of a micro-batch of documents.
 struct PlacedTokens {
-  std::vector<int64_t> tokens;     ///< (T): index into the micro-batch's buffer; -1 is padding (its target is not counted)
+  std::vector<int64_t> tokens;     ///< (T): index into the micro-batch's buffer; -1 is padding (its
+                                   ///< target is not counted)
   std::vector<int64_t> positions;  ///< (T): position in the document; 0 for padding
   Attention* attention = nullptr;  ///< over all documents, block-diagonal and causal
 
@@ -29,7 +32,8 @@ class Placement {
  public:
   virtual ~Placement() = default;
 
-  /// Documents [offsets[d], offsets[d+1]) of one buffer. Holds until the next call with other offsets. Collective.
+  /// Documents [offsets[d], offsets[d+1]) of one buffer. Holds until the next call with other
+  /// offsets. Collective.
   virtual const PlacedTokens& place(std::span<const int64_t> offsets) = 0;
   /// Groups of ranks that work on different sequences, and which of them this is.
   virtual int data_ranks() const = 0;

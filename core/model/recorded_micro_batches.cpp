@@ -2,8 +2,8 @@
 
 namespace ringbolt {
 
-MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention& attention, Recompute policy,
-                     float scale) {
+MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention& attention,
+                     Recompute policy, float scale) {
   return {.tokens = tokens,
           .attention = attention.identity(),
           .pairs = rotary.cos.empty() ? 0 : rotary.cos.shape()[1],
@@ -14,7 +14,8 @@ MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention&
           .scale = scale};
 }
 
-void RecordedMicroBatches::run(const MicroBatchKey& key, MicroBatch which, const std::function<void()>& work) {
+void RecordedMicroBatches::run(const MicroBatchKey& key, MicroBatch which,
+                               const std::function<void()>& work) {
   if (key_ != key) {
     slots_ = {};
     key_ = key;

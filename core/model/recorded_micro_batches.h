@@ -1,8 +1,9 @@
-// Micro-batches that repeat: run as they are the first time, recorded the second, replayed from then on
-// (core/backend/recording.h).
+// Micro-batches that repeat: run as they are the first time, recorded the second, replayed from
+// then on (core/backend/recording.h).
 //
-// The first run is what lets libraries prepare themselves. A micro-batch of another key is run as it is, and what was
-// recorded is dropped: lengths or documents that change every time leave nothing to replay.
+// The first run is what lets libraries prepare themselves. A micro-batch of another key is run as
+// it is, and what was recorded is dropped: lengths or documents that change every time leave
+// nothing to replay.
 #pragma once
 
 #include <array>
@@ -17,7 +18,8 @@
 
 namespace ringbolt {
 
-/// What the operations of a micro-batch depend on besides what lies in memory, and which one of its step it is.
+/// What the operations of a micro-batch depend on besides what lies in memory, and which one of its
+/// step it is.
 struct MicroBatchKey {
   int64_t tokens = 0;     ///< T
   int64_t attention = 0;  ///< Attention::identity()
@@ -30,8 +32,8 @@ struct MicroBatchKey {
 
   friend bool operator==(const MicroBatchKey&, const MicroBatchKey&) = default;
 };
-MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention& attention, Recompute policy,
-                     float scale);
+MicroBatchKey key_of(int64_t tokens, const RotaryTable& rotary, const Attention& attention,
+                     Recompute policy, float scale);
 
 class RecordedMicroBatches {
  public:

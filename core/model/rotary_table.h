@@ -13,21 +13,26 @@
 
 namespace ringbolt {
 
-/// Who turns queries and keys. The attention does where one rotation is not enough (attention in two parts), and where
-/// keys are cached as they are, because their angles change with the length.
+/// Who turns queries and keys. The attention does where one rotation is not enough (attention in
+/// two parts), and where keys are cached as they are, because their angles change with the length.
 enum class RotatedBy { block, attention };
 
-/// Filled by rope/ from global positions. R <= D is the rotated part of a head. Empty where the attention rotates.
+/// Filled by rope/ from global positions. R <= D is the rotated part of a head. Empty where the
+/// attention rotates.
 struct RotaryTable {
-  Tensor cos;                         ///< (T, R/2) f32
-  Tensor sin;                         ///< (T, R/2) f32
-  std::optional<Tensor> query_scale;  ///< (T) f32, of the methods that scale queries by their position
+  Tensor cos;  ///< (T, R/2) f32
+  Tensor sin;  ///< (T, R/2) f32
+  std::optional<Tensor>
+      query_scale;  ///< (T) f32, of the methods that scale queries by their position
   RotatedBy rotated_by = RotatedBy::block;
-  View dangles = {};  ///< (T, R/2) f32: backward adds the gradient of the angles; empty where nothing asks for it
+  View dangles = {};  ///< (T, R/2) f32: backward adds the gradient of the angles; empty where
+                      ///< nothing asks for it
 };
 
 /// For a block whose attention rotates.
-inline RotaryTable rotated_by_attention() { return {{}, {}, std::nullopt, RotatedBy::attention, {}}; }
+inline RotaryTable rotated_by_attention() {
+  return {{}, {}, std::nullopt, RotatedBy::attention, {}};
+}
 
 /// The rotary table for positions (T), which rope/ fills.
 using RotaryTables = std::function<RotaryTable(std::span<const int64_t> positions)>;
@@ -39,7 +44,8 @@ class LastRotaryTable {
 
   /// Holds until the next call with other positions.
   const RotaryTable& at(std::span<const int64_t> positions) {
-    if (!table_ || !std::equal(positions.begin(), positions.end(), positions_.begin(), positions_.end())) {
+    if (!table_ ||
+        !std::equal(positions.begin(), positions.end(), positions_.begin(), positions_.end())) {
       table_.reset();  // two never take memory at once
       table_ = make_(positions);
       positions_.assign(positions.begin(), positions.end());

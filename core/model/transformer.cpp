@@ -36,8 +36,9 @@ Transformer::Transformer(Backend& backend, ParameterStore& parameters, int64_t p
       block_(backend, parameters.config(), piece_tokens),
       head_(backend, parameters.config(), piece_tokens) {}
 
-LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets, const RotaryTable& rotary,
-                           Attention& attention, Recompute policy, float scale, MicroBatch which) {
+LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t> targets,
+                           const RotaryTable& rotary, Attention& attention, Recompute policy,
+                           float scale, MicroBatch which) {
   check_ids(ids);
   const auto tokens = static_cast<int64_t>(ids.size());
   MicroBatchTensors own;
@@ -59,7 +60,8 @@ LossSum Transformer::train(std::span<const int32_t> ids, std::span<const int32_t
 void Transformer::record_micro_batches() {
   Recorder* recorder = backend_.recorder();
   if (recorder == nullptr) {
-    throw UsageError(message("micro-batches cannot be recorded", concat("the device is ", backend_.name()),
+    throw UsageError(message("micro-batches cannot be recorded",
+                             concat("the device is ", backend_.name()),
                              "Use --device cuda, or leave --cuda-graph out."));
   }
   recorded_.emplace(*recorder);
@@ -98,27 +100,30 @@ Transformer::MicroBatchTensors Transformer::allocate(int64_t tokens) const {
           head_.allocate_losses(tokens)};
 }
 
-void Transformer::forward_backward(MicroBatchTensors& tensors, const RotaryTable& rotary, Attention& attention,
-                                   Recompute policy, float scale, MicroBatch which) {
+void Transformer::forward_backward(MicroBatchTensors& tensors, const RotaryTable& rotary,
+                                   Attention& attention, Recompute policy, float scale,
+                                   MicroBatch which) {
   const int64_t layers = config().num_hidden_layers;
   const int64_t head_group = layers + 1;
   Tensor x = embed(tensors.ids);
   std::vector<BlockActivations> kept(static_cast<size_t>(layers));
   for (int64_t l = 0; l < layers; ++l) {
-    kept[static_cast<size_t>(l)] = block_.forward_keeping(l, weights(l), rotary, attention, policy, x);
+    kept[static_cast<size_t>(l)] =
+        block_.forward_keeping(l, weights(l), rotary, attention, policy, x);
   }
 
   // A tied head adds to the embedding's gradients, which are complete only at the very end.
-  const auto head_gradients =
-      head_views(config(), groups_[static_cast<size_t>(head_group)], parameters_.gradients(head_group),
-                 config().tie_word_embeddings ? parameters_.gradients(0) : View());
+  const auto head_gradients = head_views(
+      config(), groups_[static_cast<size_t>(head_group)], parameters_.gradients(head_group),
+      config().tie_word_embeddings ? parameters_.gradients(0) : View());
   head_.losses_backward(head_weights(), head_gradients, tensors.targets, scale, x, tensors.losses);
   parameters_.gradients_complete(head_group, which);
 
   for (int64_t l = layers - 1; l >= 0; --l) {
     const auto gradients =
         layer_views(config(), groups_[static_cast<size_t>(l + 1)], parameters_.gradients(l + 1));
-    block_.backward(l, weights(l), gradients, rotary, attention, std::move(kept[static_cast<size_t>(l)]), x);
+    block_.backward(l, weights(l), gradients, rotary, attention,
+                    std::move(kept[static_cast<size_t>(l)]), x);
     parameters_.gradients_complete(l + 1, which);
   }
   backend_.embedding_backward(x, tensors.ids, embedding_view(config(), parameters_.gradients(0)));
@@ -126,7 +131,8 @@ void Transformer::forward_backward(MicroBatchTensors& tensors, const RotaryTable
 }
 
 HostLosses Transformer::evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets,
-                                 const RotaryTable& rotary, Attention& attention, const LayerProgress& progress) {
+                                 const RotaryTable& rotary, Attention& attention,
+                                 const LayerProgress& progress) {
   const Tensor x = forward(ids, rotary, attention, progress);
   return on_host(backend_, head_.losses(head_weights(), x, upload_ids(backend_, targets)));
 }
@@ -139,8 +145,8 @@ std::vector<float> Transformer::next_logits(std::span<const int32_t> ids, const 
   return download_f32(backend_, logits);
 }
 
-Tensor Transformer::forward(std::span<const int32_t> ids, const RotaryTable& rotary, Attention& attention,
-                            const LayerProgress& progress) {
+Tensor Transformer::forward(std::span<const int32_t> ids, const RotaryTable& rotary,
+                            Attention& attention, const LayerProgress& progress) {
   check_ids(ids);
   Tensor x = embed(upload_ids(backend_, ids));
   for (int64_t l = 0; l < config().num_hidden_layers; ++l) {
@@ -157,7 +163,8 @@ Tensor Transformer::embed(const Tensor& ids) {
 }
 
 LayerViews<ConstView> Transformer::weights(int64_t layer) {
-  return layer_views(config(), groups_[static_cast<size_t>(layer + 1)], parameters_.weights(layer + 1));
+  return layer_views(config(), groups_[static_cast<size_t>(layer + 1)],
+                     parameters_.weights(layer + 1));
 }
 
 HeadViews<ConstView> Transformer::head_weights() {
@@ -169,9 +176,10 @@ HeadViews<ConstView> Transformer::head_weights() {
 void Transformer::check_ids(std::span<const int32_t> ids) const {
   for (size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] >= 0 && ids[t] < config().vocab_size) continue;
-    throw UsageError(message(concat("token ", ids[t], " at position ", t, " is outside the model's vocabulary"),
-                             concat("it has ", config().vocab_size, " entries"),
-                             "Tokenize the text with the tokenizer that the model was trained with."));
+    throw UsageError(
+        message(concat("token ", ids[t], " at position ", t, " is outside the model's vocabulary"),
+                concat("it has ", config().vocab_size, " entries"),
+                "Tokenize the text with the tokenizer that the model was trained with."));
   }
 }
 

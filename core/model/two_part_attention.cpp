@@ -20,8 +20,8 @@ Turns keys_of(const RotaryTable& table) { return {table.cos, table.sin, std::nul
 Tensor TwoPartAttention::rotated(ConstView x, int64_t heads, const Turns& turns) const {
   Tensor copy = backend_.allocate(x.dtype(), x.shape());
   backend_.convert(x, copy);
-  backend_.rotary(copy.view().slice_columns(0, heads), turns.cos, turns.sin, pairing_, RotaryDirection::forward,
-                  turns.scale);
+  backend_.rotary(copy.view().slice_columns(0, heads), turns.cos, turns.sin, pairing_,
+                  RotaryDirection::forward, turns.scale);
   return copy;
 }
 
@@ -42,8 +42,8 @@ void TwoPartAttention::forward(int64_t layer, ConstView q, ConstView kv, View ou
   backend_.convert(near_out, out);
 }
 
-void TwoPartAttention::backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse,
-                                View dq, View dkv) {
+void TwoPartAttention::backward(int64_t layer, ConstView q, ConstView kv, ConstView dout,
+                                ConstView out, ConstView lse, View dq, View dkv) {
   const int64_t kv_heads = kv.dim(1) / 2;
   Tensor dq_sum = backend_.allocate(DType::f32, dq.shape());
   Tensor dkv_sum = backend_.allocate(DType::f32, dkv.shape());
@@ -56,7 +56,8 @@ void TwoPartAttention::backward(int64_t layer, ConstView q, ConstView kv, ConstV
     Tensor part_dkv = backend_.allocate(DType::f32, dkv.shape());
     // With the merged output and log-sum-exp each part's share is its part of the whole softmax.
     part.backward(layer, part_q, part_kv, dout, out, lse, part_dq, part_dkv);
-    backend_.rotary(part_dq, queries.cos, queries.sin, pairing_, RotaryDirection::backward, queries.scale);
+    backend_.rotary(part_dq, queries.cos, queries.sin, pairing_, RotaryDirection::backward,
+                    queries.scale);
     backend_.rotary(part_dkv.view().slice_columns(0, kv_heads), keys.cos, keys.sin, pairing_,
                     RotaryDirection::backward);
     backend_.add(part_dq, dq_sum);
@@ -69,7 +70,8 @@ void TwoPartAttention::backward(int64_t layer, ConstView q, ConstView kv, ConstV
 }
 
 const PlacedTokens& TwoPartPlacement::place(std::span<const int64_t> offsets) {
-  if (attention_ != nullptr && std::equal(offsets.begin(), offsets.end(), offsets_.begin(), offsets_.end())) {
+  if (attention_ != nullptr &&
+      std::equal(offsets.begin(), offsets.end(), offsets_.begin(), offsets_.end())) {
     return placed_;
   }
   offsets_.assign(offsets.begin(), offsets.end());

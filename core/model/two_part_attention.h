@@ -1,9 +1,9 @@
-// Attention in two parts (Self-Extend, arXiv 2401.01325; ReRoPE): keys nearer than a window are met at their true
-// distance, those beyond it at distances that the model was trained on. Queries and keys are rotated twice, and the two
-// results are merged by their log-sum-exp.
+// Attention in two parts (Self-Extend, arXiv 2401.01325; ReRoPE): keys nearer than a window are met
+// at their true distance, those beyond it at distances that the model was trained on. Queries and
+// keys are rotated twice, and the two results are merged by their log-sum-exp.
 //
-// Each part is an Attention of its own over its range of distances (whole sequence, over ranks, or cached), so that
-// whatever is an attention can be the two halves of this one.
+// Each part is an Attention of its own over its range of distances (whole sequence, over ranks, or
+// cached), so that whatever is an attention can be the two halves of this one.
 #pragma once
 
 #include <cstdint>
@@ -34,14 +34,15 @@ struct TwoPartRotation {
 class TwoPartAttention final : public Attention {
  public:
   /// `near` and `far` attend to distances below and from the window; both must outlive it.
-  TwoPartAttention(Backend& backend, Attention& near, Attention& far, TwoPartTables tables, RotaryPairing pairing)
+  TwoPartAttention(Backend& backend, Attention& near, Attention& far, TwoPartTables tables,
+                   RotaryPairing pairing)
       : backend_(backend), near_(near), far_(far), tables_(std::move(tables)), pairing_(pairing) {}
 
   /// q and kv are not rotated.
   void forward(int64_t layer, ConstView q, ConstView kv, View out, View lse) override;
   /// dq and dkv are gradients of what is not rotated.
-  void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out, ConstView lse, View dq,
-                View dkv) override;
+  void backward(int64_t layer, ConstView q, ConstView kv, ConstView dout, ConstView out,
+                ConstView lse, View dq, View dkv) override;
 
   /// One side's part of a table.
   struct Turns {
@@ -65,8 +66,8 @@ class TwoPartAttention final : public Attention {
 class TwoPartPlacement final : public Placement {
  public:
   /// `near` and `far` place alike; they differ in their range of distances.
-  TwoPartPlacement(Backend& backend, RotaryPairing pairing, TwoPartRotation rotation, std::unique_ptr<Placement> near,
-                   std::unique_ptr<Placement> far)
+  TwoPartPlacement(Backend& backend, RotaryPairing pairing, TwoPartRotation rotation,
+                   std::unique_ptr<Placement> near, std::unique_ptr<Placement> far)
       : backend_(backend),
         pairing_(pairing),
         rotation_(std::move(rotation)),

@@ -9,9 +9,15 @@ BasicView<kConst> BasicView<kConst>::slice_columns(int64_t begin, int64_t end) c
   for (int i = 2; i < shape_.rank(); ++i) column *= shape_[i];
   Shape shape;
   switch (shape_.rank()) {
-    case 2: shape = {shape_[0], end - begin}; break;
-    case 3: shape = {shape_[0], end - begin, shape_[2]}; break;
-    default: shape = {shape_[0], end - begin, shape_[2], shape_[3]}; break;
+    case 2:
+      shape = {shape_[0], end - begin};
+      break;
+    case 3:
+      shape = {shape_[0], end - begin, shape_[2]};
+      break;
+    default:
+      shape = {shape_[0], end - begin, shape_[2], shape_[3]};
+      break;
   }
   return {bytes_ + begin * column * size_of(dtype_), dtype_, shape, row_stride_};
 }

@@ -1,8 +1,9 @@
 // Tensors and views.
 //
-// A `Tensor` owns device memory and can only be moved. A `View` (writable) or `ConstView` (read-only) points into one,
-// never owns, is cheap to copy, and is what every operation takes. Rows (the first dimension) may be strided, so that k
-// and v are views into one fused buffer; everything inside a row is contiguous.
+// A `Tensor` owns device memory and can only be moved. A `View` (writable) or `ConstView`
+// (read-only) points into one, never owns, is cheap to copy, and is what every operation takes.
+// Rows (the first dimension) may be strided, so that k and v are views into one fused buffer;
+// everything inside a row is contiguous.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ class BasicView {
   /// `row_stride` counts elements from one row to the next.
   BasicView(Bytes* bytes, DType dtype, Shape shape, int64_t row_stride)
       : bytes_(bytes), dtype_(dtype), shape_(shape), row_stride_(row_stride) {}
-  BasicView(Bytes* bytes, DType dtype, Shape shape) : BasicView(bytes, dtype, shape, shape.row_elements()) {}
+  BasicView(Bytes* bytes, DType dtype, Shape shape)
+      : BasicView(bytes, dtype, shape, shape.row_elements()) {}
   /// A view of host memory, contiguous.
   template <class T>
   static BasicView of(Element<T>* data, Shape shape) {
@@ -35,9 +37,7 @@ class BasicView {
   }
 
   /// A writable view reads, too.
-  operator BasicView<true>() const
-    requires(!kConst)
-  {
+  operator BasicView<true>() const requires(!kConst) {
     return {bytes_, dtype_, shape_, row_stride_};
   }
 
@@ -67,11 +67,14 @@ class BasicView {
   /// Rows [begin, end).
   BasicView slice_rows(int64_t begin, int64_t end) const {
     RINGBOLT_CHECK(0 <= begin && begin <= end && end <= rows());
-    return {bytes_ + begin * row_stride_ * size_of(dtype_), dtype_, shape_.with_rows(end - begin), row_stride_};
+    return {bytes_ + begin * row_stride_ * size_of(dtype_), dtype_, shape_.with_rows(end - begin),
+            row_stride_};
   }
-  /// (T, N, …) to (T, end - begin, …): the second dimension's [begin, end), with the rows' stride kept.
+  /// (T, N, …) to (T, end - begin, …): the second dimension's [begin, end), with the rows' stride
+  /// kept.
   BasicView slice_columns(int64_t begin, int64_t end) const;
-  /// Another shape over the same elements. Requires: the same count, and, for strided rows, the same first dimension.
+  /// Another shape over the same elements. Requires: the same count, and, for strided rows, the
+  /// same first dimension.
   BasicView reshape(Shape shape) const {
     RINGBOLT_CHECK(shape.elements() == elements());
     RINGBOLT_CHECK(is_contiguous() || shape[0] == rows());

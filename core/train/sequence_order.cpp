@@ -36,17 +36,22 @@ int64_t Permutation::operator()(int64_t i) const {
 }
 
 SequenceOrder::SequenceOrder(int64_t stream_tokens, int64_t context_length, uint64_t seed)
-    : context_length_(context_length), sequences_((stream_tokens - 1) / context_length), seed_(seed) {
+    : context_length_(context_length),
+      sequences_((stream_tokens - 1) / context_length),
+      seed_(seed) {
   if (stream_tokens < context_length + 1) {
-    throw UsageError(message(concat("the context length ", context_length, " is longer than the data"),
-                             concat("there are ", stream_tokens, " tokens, and a sequence needs one more than its length"),
-                             "Use a shorter --context-length or more text."));
+    throw UsageError(
+        message(concat("the context length ", context_length, " is longer than the data"),
+                concat("there are ", stream_tokens,
+                       " tokens, and a sequence needs one more than its length"),
+                "Use a shorter --context-length or more text."));
   }
 }
 
 int64_t SequenceOrder::begin(int64_t index) const {
   const int64_t epoch = index / sequences_;
-  const Permutation order(sequences_, seed_, stream_of("sequence order") + static_cast<uint64_t>(epoch));
+  const Permutation order(sequences_, seed_,
+                          stream_of("sequence order") + static_cast<uint64_t>(epoch));
   return order(index % sequences_) * context_length_;
 }
 

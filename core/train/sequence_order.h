@@ -1,13 +1,14 @@
-// Which tokens a training step sees: the token stream cut into sequences, drawn in an order that is a pure function of the
-// seed, so it is the same on any number of ranks and after any restart.
+// Which tokens a training step sees: the token stream cut into sequences, drawn in an order that is
+// a pure function of the seed, so it is the same on any number of ranks and after any restart.
 #pragma once
 
 #include <cstdint>
 
 namespace ringbolt {
 
-/// A random permutation of [0, n) without a table: a Feistel network over the next power of four, walked until it falls
-/// inside (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
+/// A random permutation of [0, n) without a table: a Feistel network over the next power of four,
+/// walked until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+/// 2002).
 class Permutation {
  public:
   /// Requires: n > 0.
@@ -23,8 +24,9 @@ class Permutation {
   int half_bits_;
 };
 
-/// Sequence `index` (0, 1, 2, … over all steps and epochs) is tokens [begin, begin + context_length] of the stream: inputs
-/// all but the last, targets all but the first. Each epoch visits every whole sequence once, in an order of its own.
+/// Sequence `index` (0, 1, 2, … over all steps and epochs) is tokens [begin, begin +
+/// context_length] of the stream: inputs all but the last, targets all but the first. Each epoch
+/// visits every whole sequence once, in an order of its own.
 class SequenceOrder {
  public:
   /// Throws: UsageError where the stream is shorter than one sequence and its last target.

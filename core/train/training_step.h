@@ -1,7 +1,7 @@
 // One optimizer step: micro-batches forward and backward, the gradient's norm, clipping, AdamW.
 //
-// Written once for one rank and for many: the placement says which tokens are mine, and sums; the store reduces
-// gradients.
+// Written once for one rank and for many: the placement says which tokens are mine, and sums; the
+// store reduces gradients.
 #pragma once
 
 #include <cstdint>
@@ -45,22 +45,24 @@ struct StepResult {
   double learning_rate;
 };
 
-/// The positions (S) that rotation sees for the tokens of a sequence, where they are not 0, 1, 2, …: a pure function of
-/// the sequence's number, so that it is the same on any number of ranks.
+/// The positions (S) that rotation sees for the tokens of a sequence, where they are not 0, 1, 2,
+/// …: a pure function of the sequence's number, so that it is the same on any number of ranks.
 using SequencePositions = std::function<std::vector<int64_t>(int64_t sequence)>;
 
-/// Takes step after step over one token stream. Which sequences a step sees depends on its number and on
-/// sequences_per_step() alone: d data ranks with a d-th of the accumulation take those of one.
+/// Takes step after step over one token stream. Which sequences a step sees depends on its number
+/// and on sequences_per_step() alone: d data ranks with a d-th of the accumulation take those of
+/// one.
 class TrainingStep {
  public:
-  /// `placement` and `parameters` are over the same ranks. With `trained`, which must outlive it, the angles are that one's,
-  /// and neither `rotary` nor `positions` is asked. Requires: recipe.data_ranks is the placement's.
-  TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement, const TrainingRecipe& recipe,
-               TrainingData data, RotaryTables rotary, SequencePositions positions = {},
-               TrainedRotary* trained = nullptr);
+  /// `placement` and `parameters` are over the same ranks. With `trained`, which must outlive it,
+  /// the angles are that one's, and neither `rotary` nor `positions` is asked. Requires:
+  /// recipe.data_ranks is the placement's.
+  TrainingStep(Transformer& model, ParameterStore& parameters, Placement& placement,
+               const TrainingRecipe& recipe, TrainingData data, RotaryTables rotary,
+               SequencePositions positions = {}, TrainedRotary* trained = nullptr);
 
-  /// Step number `step`, the first being 1. Throws, on all ranks and before any weight changes: NumericError where the
-  /// loss or the gradient is not finite. Collective.
+  /// Step number `step`, the first being 1. Throws, on all ranks and before any weight changes:
+  /// NumericError where the loss or the gradient is not finite. Collective.
   StepResult run(int64_t step);
 
  private:

@@ -207,12 +207,12 @@ TEST_F(BadInput, OptionsThatContradict) {
                "--evaluate-every needs --validation-tokens");
   expect_error(run(training("run", 1, {"--cuda-graph"})), kUsage,
                "--cuda-graph does not go with --device cpu");
-  expect_error(run(training("run", 1, {"--cuda-graph", "--device", "cuda", "--documents", "separate"})),
-               kUsage, "--cuda-graph does not go with --documents separate");
+  expect_error(
+      run(training("run", 1, {"--cuda-graph", "--device", "cuda", "--documents", "separate"})),
+      kUsage, "--cuda-graph does not go with --documents separate");
   expect_error(run({"bench", "--what", "step", "--cuda-graph"}), kUsage,
                "--cuda-graph does not go with --device cpu");
-  expect_error(run({"bench", "--what", "ring", "--cuda-graph"}), kUsage,
-               "--cuda-graph has no use");
+  expect_error(run({"bench", "--what", "ring", "--cuda-graph"}), kUsage, "--cuda-graph has no use");
 }
 
 TEST_F(BadInput, BenchOptionsThatTheWorkloadHasNoUseFor) {

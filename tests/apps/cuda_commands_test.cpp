@@ -45,8 +45,7 @@ class CudaCommands : public Commands, public ::testing::WithParamInterface<std::
 };
 
 TEST_P(CudaCommands, InfoSaysWhetherTheDeviceIsAGpu) {
-  const std::string device =
-      json_of(on("cuda", {"info"})).at("system").at("device").as_text();
+  const std::string device = json_of(on("cuda", {"info"})).at("system").at("device").as_text();
   EXPECT_EQ(device.find("emulated, no GPU") != std::string::npos, cuda_case() == "emulated")
       << device;
 }
@@ -54,10 +53,10 @@ TEST_P(CudaCommands, InfoSaysWhetherTheDeviceIsAGpu) {
 TEST_P(CudaCommands, GreedyTextOfAPublishedModelIsTheReferenceByteForByte) {
   RINGBOLT_NEEDS_DATA();
   const std::string data = testing_support::data_path("").string();
-  const Outcome outcome = expect_success(
-      on("cuda", {"generate", "--checkpoint", data + "/checkpoints/stories260K.bin", "--tokenizer",
-                  data + "/tokenizers/tok512/tok512.model", "--temperature", "0", "--max-tokens",
-                  "200"}));
+  const Outcome outcome =
+      expect_success(on("cuda", {"generate", "--checkpoint", data + "/checkpoints/stories260K.bin",
+                                 "--tokenizer", data + "/tokenizers/tok512/tok512.model",
+                                 "--temperature", "0", "--max-tokens", "200"}));
   EXPECT_EQ(outcome.out, read_file(data + "/reference/stories260K_greedy200_expected.txt"));
 }
 
@@ -69,8 +68,9 @@ TEST_P(CudaCommands, TrainingHasTheLossesOfTheCpu) {
     const std::vector<Json> cuda = steps_of("cuda" + dtype);
     ASSERT_EQ(cpu.size(), 5U);
     ASSERT_EQ(cuda.size(), 5U);
-    // Of a mean over 192 losses near 5.5: f32 sums in another order, then AdamW's first steps, which
-    // give a gradient's sign a full step where it is all rounding. In bf16 a logit has 8 digits.
+    // Of a mean over 192 losses near 5.5: f32 sums in another order, then AdamW's first steps,
+    // which give a gradient's sign a full step where it is all rounding. In bf16 a logit has 8
+    // digits.
     const double bound = dtype == "f32" ? 1e-5 : 4e-3;
     double worst = 0;
     for (size_t i = 0; i < cpu.size(); ++i)
@@ -106,8 +106,8 @@ TEST_P(CudaCommands, EvaluationWithEachAttentionIsThatOfTheCpu) {
         losses.push_back(length.at("loss").as_real());
     }
     ASSERT_EQ(losses.size(), 4U);
-    // The CPU rounds where the device does; what is left are sums in another order, which a rounding
-    // to 4 (E4M3) or 8 (bf16) digits may turn into one of its steps, here and there.
+    // The CPU rounds where the device does; what is left are sums in another order, which a
+    // rounding to 4 (E4M3) or 8 (bf16) digits may turn into one of its steps, here and there.
     const double bound = dtype == "f32" ? 1e-5 : dtype == "bf16" ? 1e-3 : 5e-3;
     for (size_t i : {0U, 1U}) EXPECT_NEAR(losses[i], losses[i + 2], bound) << dtype;
   }
@@ -125,7 +125,8 @@ TEST_P(CudaCommands, BenchTimesEachWorkload) {
     Words words{"bench", "--what", what, "--dtype", "bf16", "--seconds", "0.001"};
     const Words shape =
         what == "attention"
-            ? Words{"--attention-lengths", "64", "--head-dims", "16", "--heads", "2", "--kv-heads", "1"}
+            ? Words{"--attention-lengths", "64", "--head-dims", "16", "--heads", "2",
+                    "--kv-heads",          "1"}
             : Words{"--model", "dim=32,layers=1,heads=2,ffn=64,vocab=64", "--context-length", "64"};
     words.insert(words.end(), shape.begin(), shape.end());
     const Json result = json_of(on("cuda", words));
@@ -136,10 +137,10 @@ TEST_P(CudaCommands, BenchTimesEachWorkload) {
 
 TEST_P(CudaCommands, BenchTimesRings) {
   for (const std::string ranks : {"2", "4"}) {
-    const Json result = json_of(
-        on("cuda", {"bench", "--what", "ring", "--local-ranks", ranks, "--one-rank",
-                    "--attention-lengths", "128", "--head-dims", "16", "--heads", "4", "--kv-heads",
-                    "2", "--dtype", "bf16", "--seconds", "0.001"}));
+    const Json result =
+        json_of(on("cuda", {"bench", "--what", "ring", "--local-ranks", ranks, "--one-rank",
+                            "--attention-lengths", "128", "--head-dims", "16", "--heads", "4",
+                            "--kv-heads", "2", "--dtype", "bf16", "--seconds", "0.001"}));
     EXPECT_GE(result.at("results").items().size(), 3U);
     for (const Json& row : result.at("results").items()) {
       EXPECT_EQ(std::to_string(row.at("ranks").as_integer()), ranks);

@@ -99,16 +99,19 @@ TEST_F(Commands, PlanForEvaluateRefusesChoicesOfTraining) {
 
 TEST_F(Commands, PlanKnowsWhatAttentionInFp8Takes) {
   const auto attention = [](const Words& more) {
-    Words words{"plan", "--for", "evaluate", "--context-lengths", "1M", "--ranks", "8", "--json", "-"};
+    Words words{"plan", "--for",  "evaluate", "--context-lengths", "1M", "--ranks",
+                "8",    "--json", "-"};
     words.insert(words.end(), more.begin(), more.end());
     const Json row = Json::parse(expect_success(words).out, "plan").at("results").at(size_t{0});
     return row.at("bytes").at("attention").as_real();
   };
-  // 7B on a ring of 8: two blocks on their way, in fp8 of half the bytes, and codes of q, k and v; f32 sums as before.
+  // 7B on a ring of 8: two blocks on their way, in fp8 of half the bytes, and codes of q, k and v;
+  // f32 sums as before.
   const double block = 2.0 * 4096 * (1 << 17);
   const double sums = 4.0 * 4096 * (1 << 17);
   EXPECT_NEAR(attention({}), 2 * 2 * block + sums, 1e-3 * block);
-  EXPECT_NEAR(attention({"--attention-dtype", "fp8"}), 2 * block + 1.5 * block + sums, 1e-3 * block);
+  EXPECT_NEAR(attention({"--attention-dtype", "fp8"}), 2 * block + 1.5 * block + sums,
+              1e-3 * block);
 }
 
 TEST_F(Commands, PlanRefusesWhatWouldDoNothing) {

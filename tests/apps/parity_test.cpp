@@ -1,5 +1,6 @@
-// Published checkpoints give published results: logits step by step, and losses over window lengths. The references were
-// computed by llama2.c in f32, so the bounds are those of f32 sums in another order.
+// Published checkpoints give published results: logits step by step, and losses over window
+// lengths. The references were computed by llama2.c in f32, so the bounds are those of f32 sums in
+// another order.
 #include <cmath>
 #include <fstream>
 #include <sstream>
@@ -27,9 +28,10 @@ struct Published {
       : source(open_weights(data_path("checkpoints/" + checkpoint).string())),
         store(*backend, source->config(), DType::f32, StorePurpose::inference),
         model(*backend, store) {
-    load_weights(*backend, store, [&](const std::string& name, int64_t first, std::span<float> out) {
-      source->read(name, first, out);
-    });
+    load_weights(*backend, store,
+                 [&](const std::string& name, int64_t first, std::span<float> out) {
+                   source->read(name, first, out);
+                 });
   }
 
   std::unique_ptr<Backend> backend = make_cpu_backend();
@@ -99,7 +101,8 @@ std::vector<GridRow> grid_rows() {
     GridRow row;
     int64_t trained = 0;
     double perplexity = 0;
-    fields >> row.model >> row.base >> row.length >> trained >> row.windows >> row.tokens >> row.loss >> perplexity;
+    fields >> row.model >> row.base >> row.length >> trained >> row.windows >> row.tokens >>
+        row.loss >> perplexity;
     for (double& quarter : row.quarters) fields >> quarter;
     if (fields) rows.push_back(row);
   }
@@ -112,8 +115,8 @@ TEST_P(PublishedLosses, AgreeAtEveryWindowLength) {
   RINGBOLT_NEEDS_DATA();
   const auto& [model, checkpoint] = GetParam();
   const std::string tokenizer_name = model == "tok105" ? "tok105" : "tok512";
-  const auto tokenizer =
-      make_tokenizer(data_path("tokenizers/" + tokenizer_name + "/" + tokenizer_name + ".model").string());
+  const auto tokenizer = make_tokenizer(
+      data_path("tokenizers/" + tokenizer_name + "/" + tokenizer_name + ".model").string());
   const std::vector<int32_t> ids =
       encode_input(*tokenizer, {data_path("text/tinystories/tinystories_val_v1.txt").string(), -1});
   Published published(checkpoint);
@@ -125,13 +128,16 @@ TEST_P(PublishedLosses, AgreeAtEveryWindowLength) {
     const ContextLoss result = evaluate_context(
         published.model, placement, {.context_length = row.length, .windows = row.windows},
         static_cast<int64_t>(ids.size()),
-        [&](int64_t begin, std::span<int32_t> out) { std::copy_n(ids.begin() + begin, out.size(), out.begin()); },
+        [&](int64_t begin, std::span<int32_t> out) {
+          std::copy_n(ids.begin() + begin, out.size(), out.begin());
+        },
         published.tables);
     EXPECT_EQ(result.total.tokens, row.tokens);
     EXPECT_NEAR(result.mean(), row.loss, 1e-5) << model << " at " << row.length;
     for (size_t q = 0; q < 4; ++q) {
       const LossSum& bucket = result.buckets[q];
-      EXPECT_NEAR(bucket.loss / static_cast<double>(bucket.tokens), row.quarters[q], 1e-4);  // it has four decimals
+      EXPECT_NEAR(bucket.loss / static_cast<double>(bucket.tokens), row.quarters[q],
+                  1e-4);  // it has four decimals
     }
     ++compared;
   }

@@ -38,8 +38,8 @@ TEST_F(Commands, EvaluateReadsItsContextInParallelWindows) {
   // What fits the model is read as it is: the last part of a window has the query's loss.
   const Json plain = length({"--context-lengths", "48", "--buckets", "4"});
   const Json fits = length({"--context-lengths", "48", "--position-map", "parallel-windows"});
-  EXPECT_NEAR(fits.at("loss").as_real(),
-              plain.at("buckets").at(size_t{3}).at("loss").as_real(), 1e-5);
+  EXPECT_NEAR(fits.at("loss").as_real(), plain.at("buckets").at(size_t{3}).at("loss").as_real(),
+              1e-5);
   EXPECT_NE(one.at("loss").as_real(), length({"--context-lengths", "192", "--position-map",
                                               "parallel-windows", "--parallel-window", "18"})
                                           .at("loss")
@@ -63,9 +63,9 @@ TEST_F(Commands, EvaluateReadsItsContextInParallelWindows) {
 TEST_F(Commands, GenerateReadsItsPromptAtMappedPositions) {
   const std::string trained = trained_run();
   const auto ids = [&](const std::string& prompt, const Words& more) {
-    Words words{"generate",      "--checkpoint", trained,        "--tokenizer", "bytes",
-                "--prompt",      prompt,         "--max-tokens", "8",           "--seed",
-                "3",             "--json",       "-",            "--temperature", "0"};
+    Words words{"generate", "--checkpoint",  trained, "--tokenizer", "bytes", "--prompt",
+                prompt,     "--max-tokens",  "8",     "--seed",      "3",     "--json",
+                "-",        "--temperature", "0"};
     words.insert(words.end(), more.begin(), more.end());
     const Outcome outcome = run(words);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
@@ -79,9 +79,8 @@ TEST_F(Commands, GenerateReadsItsPromptAtMappedPositions) {
   }
   const std::string fits = some_text().substr(0, 30);
   EXPECT_EQ(ids(fits, {"--position-map", "parallel-windows"}), ids(fits, {}));
-  const Outcome no_room =
-      run({"generate", "--checkpoint", trained, "--tokenizer", "bytes", "--max-tokens", "48",
-           "--position-map", "parallel-windows"});
+  const Outcome no_room = run({"generate", "--checkpoint", trained, "--tokenizer", "bytes",
+                               "--max-tokens", "48", "--position-map", "parallel-windows"});
   EXPECT_EQ(no_room.status, 2);
   EXPECT_TRUE(has(no_room.err, "leaves no room for windows")) << no_room.err;
 }

@@ -1,8 +1,9 @@
 // Attention of the CUDA backend beside cuDNN alone, on the same operands in the same run: what
-// slices, merging and sums in f32 cost; and forward in fp8 beside bf16. One JSON object a line on standard output; without a GPU
-// one line says so, and the exit status is 77.
+// slices, merging and sums in f32 cost; and forward in fp8 beside bf16. One JSON object a line on
+// standard output; without a GPU one line says so, and the exit status is 77.
 //
-//   cuda_attention_benchmark [seconds a figure] [heads kv_heads head_dim] [tokens…]    (1 64 8 128 2048 8192 16384 32768)
+//   cuda_attention_benchmark [seconds a figure] [heads kv_heads head_dim] [tokens…]    (1 64 8 128
+//   2048 8192 16384 32768)
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

@@ -103,20 +103,26 @@ TEST(RopeJson, LongRopeFindsItsOriginalLengthBesideTheObject) {
 
 TEST(RopeJson, TheOriginalLengthThatIsGivenCountsNotTheModels) {
   // transformers 4 took max_position_embeddings for it, which files of extended models have raised.
-  for (const char* place :
-       {R"({"rope_scaling": {"rope_type": "yarn", "factor": 16, "original_max_position_embeddings": 4096}})",
-        R"({"original_max_position_embeddings": 4096, "rope_scaling": {"rope_type": "yarn", "factor": 16}})"}) {
+  for (
+      const char* place :
+      {R"({"rope_scaling": {"rope_type": "yarn", "factor": 16, "original_max_position_embeddings": 4096}})",
+       R"({"original_max_position_embeddings": 4096, "rope_scaling": {"rope_type": "yarn", "factor": 16}})"}) {
     EXPECT_EQ(read(place, 65536).rope_scaling.original_length, 4096) << place;
     EXPECT_EQ(read(place, 65536).rope_original_length(), 4096) << place;
   }
-  EXPECT_EQ(read(R"({"rope_scaling": {"type": "yarn", "factor": 16}})", 65536).rope_original_length(), 65536);
+  EXPECT_EQ(
+      read(R"({"rope_scaling": {"type": "yarn", "factor": 16}})", 65536).rope_original_length(),
+      65536);
 }
 
 TEST(RopeJson, PartialRotationStandsBesideTheObjectOrInIt) {
-  EXPECT_EQ(read(R"({"partial_rotary_factor": 0.25, "rope_scaling": null})").rope_scaling.partial_rotary_factor, 0.25);
-  EXPECT_EQ(read(R"({"partial_rotary_factor": 0.25, "rope_scaling": {"type": "linear", "factor": 2}})")
+  EXPECT_EQ(read(R"({"partial_rotary_factor": 0.25, "rope_scaling": null})")
                 .rope_scaling.partial_rotary_factor,
             0.25);
+  EXPECT_EQ(
+      read(R"({"partial_rotary_factor": 0.25, "rope_scaling": {"type": "linear", "factor": 2}})")
+          .rope_scaling.partial_rotary_factor,
+      0.25);
   EXPECT_EQ(read(R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}})")
                 .rope_scaling.partial_rotary_factor,
             0.25);
@@ -124,7 +130,8 @@ TEST(RopeJson, PartialRotationStandsBesideTheObjectOrInIt) {
 
 TEST(RopeJson, AnAttentionFactorIsKeptAsGivenAndAbsentOtherwise) {
   const auto factor = [](const std::string& more) {
-    return read(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4)" + more + "}}").rope_scaling.attention_factor;
+    return read(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4)" + more + "}}")
+        .rope_scaling.attention_factor;
   };
   EXPECT_EQ(factor(R"(, "attention_factor": 1.0)"), 1.0);
   EXPECT_EQ(factor(R"(, "attention_factor": null)"), std::nullopt);
@@ -210,11 +217,14 @@ TEST(RopeJson, ReadsAndWritesClexAsItWasReleased) {
   EXPECT_EQ(read(R"({"rope_scaling": {"type": "clex", "factor": 8}})").rope_scaling.factor, 8);
   ModelConfig c = llama();
   c.rope_scaling = {.method = RopeMethod::clex, .factor = 16};
-  EXPECT_EQ(rope_scaling_json(c).dump(),
-            R"({"rope_type":"clex","type":"clex","max_factor":16,"param_factor":1,"act":"tanh","time_dt":0.01})");
-  EXPECT_NE(refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "act": "relu"}})").find("relu"),
-            std::string::npos);
-  EXPECT_NE(refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "time_dt": 0}})").find("time_dt"),
+  EXPECT_EQ(
+      rope_scaling_json(c).dump(),
+      R"({"rope_type":"clex","type":"clex","max_factor":16,"param_factor":1,"act":"tanh","time_dt":0.01})");
+  EXPECT_NE(
+      refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "act": "relu"}})").find("relu"),
+      std::string::npos);
+  EXPECT_NE(refusal(R"({"rope_scaling": {"type": "clex", "max_factor": 4, "time_dt": 0}})")
+                .find("time_dt"),
             std::string::npos);
 }
 

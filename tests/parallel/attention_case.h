@@ -62,8 +62,8 @@ struct Sharing {
 
 /// Attention forward and backward of this rank's rows through make_distributed_attention; every
 /// rank returns the whole result. Padding rows of all inputs are NaN. With `second` the same object
-/// then solves that one, of the same shape, and returns its result. Attention in another type than the model's has no
-/// backward: gradients then are no numbers of it. Collective.
+/// then solves that one, of the same shape, and returns its result. Attention in another type than
+/// the model's has no backward: gradients then are no numbers of it. Collective.
 WholeResult solve_on_ranks(Backend& backend, Mesh& mesh, const WholeProblem& problem,
                            const Sharing& sharing, const WholeProblem* second = nullptr);
 

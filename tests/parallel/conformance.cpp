@@ -252,7 +252,8 @@ void gathers_in_rank_order_and_in_place(Communicator& ranks) {
 void finds_the_largest_of_each_element(Communicator& ranks) {
   const size_t p = static_cast<size_t>(ranks.size());
   std::vector<int64_t> counts;  // each rank has the largest of one
-  for (int r = 0; r < ranks.size(); ++r) counts.push_back(r == ranks.rank() ? -1 : -10 - ranks.rank());
+  for (int r = 0; r < ranks.size(); ++r)
+    counts.push_back(r == ranks.rank() ? -1 : -10 - ranks.rank());
   std::vector<double> reals(counts.begin(), counts.end());
   all_reduce_largest(ranks, std::span(counts));
   all_reduce_largest(ranks, std::span(reals));

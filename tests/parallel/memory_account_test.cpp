@@ -66,10 +66,9 @@ int64_t measured(Communicator& world, const EvaluationShape& c) {
   initialise(*backend, store, 1);
   Transformer transformer(*backend, store, c.piece_tokens);
   const RotaryMethod method(c.model);
-  const auto placement =
-      place_for_method(*backend, method, [&](const Visibility& seen) {
-        return make_placement(*backend, mesh, c.layout, c.attention, seen);
-      });
+  const auto placement = place_for_method(*backend, method, [&](const Visibility& seen) {
+    return make_placement(*backend, mesh, c.layout, c.attention, seen);
+  });
   std::vector<int64_t> offsets;
   for (int64_t w = 0; w <= c.windows; ++w) offsets.push_back(w * c.context_length);
   const PlacedTokens& mine = placement->place(offsets);
@@ -231,7 +230,8 @@ TEST_F(MemoryAccounts, OfEvaluatingWithAttentionInOtherTypesAgree) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const AttentionDType attention : {AttentionDType::f32, AttentionDType::bf16,
                                            AttentionDType::fp8, AttentionDType::fp8_output}) {
-      EvaluationShape c{.model = model(), .dtype = dtype, .context_length = 5003, .piece_tokens = 96};
+      EvaluationShape c{
+          .model = model(), .dtype = dtype, .context_length = 5003, .piece_tokens = 96};
       c.attention.dtype = attention;
       const std::string what = concat(name_of(dtype), ", attention in ", name_of(attention));
       expect_close(c, what);
@@ -295,7 +295,8 @@ TEST(MemoryAccount, OfAMillionTokensIsOneLayers) {
 }
 
 TEST(MemoryAccount, OfFp8OnAGpuHoldsCodesInPlaceOfSecondCopies) {
-  // 7B at a million tokens: codes of q, k and v, cuDNN's block in E4M3 and its log-sum-exps, beyond bf16's log-sum-exps.
+  // 7B at a million tokens: codes of q, k and v, cuDNN's block in E4M3 and its log-sum-exps, beyond
+  // bf16's log-sum-exps.
   const ModelConfig m = model_shape("llama2-7b");
   EvaluationShape c{.model = m, .context_length = 1 << 20, .gpu = true};
   const int64_t in_bf16 = evaluation_memory(c).total();
@@ -303,7 +304,8 @@ TEST(MemoryAccount, OfFp8OnAGpuHoldsCodesInPlaceOfSecondCopies) {
   const int64_t width = m.query_width();
   const int64_t codes = (int64_t{1} << 20) * (width + 2 * m.key_value_width());
   EXPECT_NEAR(static_cast<double>(evaluation_memory(c).total() - in_bf16),
-              static_cast<double>(codes + (int64_t{1} << 20) * width), 1e-3 * static_cast<double>(codes));
+              static_cast<double>(codes + (int64_t{1} << 20) * width),
+              1e-3 * static_cast<double>(codes));
 }
 
 TEST(MemoryAccount, TakesSmallerPiecesUntilAWindowFits) {

@@ -55,8 +55,7 @@ class Nccl : public testing::Test {
   }
 };
 
-// --- what it promises
-// -----------------------------------------------------------------------------
+// --- what it promises ----------------------------------------------------------------------------
 
 using PromiseCase = std::tuple<test::Promise, int>;
 class NcclPromises : public testing::TestWithParam<PromiseCase> {};
@@ -145,8 +144,7 @@ TEST_F(Nccl, MakesACommunicatorForEachConcurrentStreamThatIsUsed) {
   EXPECT_EQ(fake_nccl().destroyed, 2 * 2);
 }
 
-// --- what can go wrong
-// ----------------------------------------------------------------------------
+// --- what can go wrong ---------------------------------------------------------------------------
 
 /// What each rank's body threw; "" for nothing. A rank that throws is not the end of the others.
 template <class Body>

@@ -104,8 +104,9 @@ TEST(RecordedOnRanks, AReplayThatAnotherRankLeavesAloneIsAbortedAndSaysSo) {
     const int other = 1 - ranks->rank();
     Tensor sent = backend->allocate(DType::f32, {5}), received = backend->allocate(DType::f32, {5});
     const auto exchange = [&] {
-      ranks->send_receive({sent.view().bytes(), 20}, other, {received.view().bytes(), 20}, other,
-                          Tag::ring_operand)
+      ranks
+          ->send_receive({sent.view().bytes(), 20}, other, {received.view().bytes(), 20}, other,
+                         Tag::ring_operand)
           .wait();
     };
     backend->fill_zero(sent);
@@ -128,8 +129,9 @@ TEST(RecordedOnRanks, AReplayThatAnotherRankLeavesAloneIsAbortedAndSaysSo) {
       said = error.what();
     }
     over = true;
-    EXPECT_NE(said.find("rank 0 waited 0.5 s for the other ranks in a recorded micro-batch of step 7"),
-              std::string::npos)
+    EXPECT_NE(
+        said.find("rank 0 waited 0.5 s for the other ranks in a recorded micro-batch of step 7"),
+        std::string::npos)
         << said;
   });
 }
@@ -147,8 +149,8 @@ std::pair<Counts, Counts> counts_of_ring(int ranks) {
     const int64_t tokens = 256;
     const std::vector<int64_t> offsets{0, tokens * ranks};
     const SequenceLayout layout(LayoutKind::zigzag, offsets, ranks, 1);
-    const auto attention = make_distributed_attention(
-        *backend, mesh, layout, AttentionSlice::Mask::causal, {});
+    const auto attention =
+        make_distributed_attention(*backend, mesh, layout, AttentionSlice::Mask::causal, {});
     const auto zeros = [&](DType dtype, Shape shape) {
       Tensor x = backend->allocate(dtype, shape);
       backend->fill_zero(x);

@@ -62,8 +62,8 @@ Trained train(const TrainingCase& c, Backend& backend, ParameterStore& store, Pl
   const SequenceOrder order(kStream, c.context_length, recipe.seed);
   std::unique_ptr<ClexTraining> clex;
   if (c.config.rope_scaling.method == RopeMethod::clex) {
-    clex = std::make_unique<ClexTraining>(
-        backend, store, clex_sequences(c.config, c.context_length, recipe.seed));
+    clex = std::make_unique<ClexTraining>(backend, store,
+                                          clex_sequences(c.config, c.context_length, recipe.seed));
   }
   TrainingStep step(
       model, store, placement, recipe,

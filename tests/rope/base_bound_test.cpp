@@ -93,8 +93,9 @@ TEST(BaseBound, FindsTheFirstIntervalAndTheTail) {
 
 TEST(BaseBound, IsWithinAFactorOfTable2) {
   const std::vector<std::pair<int64_t, double>> published{
-      {1000, 4.3e3},  {2000, 1.6e4},   {4000, 2.7e4},   {8192, 8.4e4},   {16000, 3.1e5},  {32768, 6.4e5},
-      {65536, 2.1e6}, {131072, 7.8e6}, {262144, 3.6e7}, {524288, 6.4e7}, {1048576, 5.1e8}};
+      {1000, 4.3e3},   {2000, 1.6e4},   {4000, 2.7e4},   {8192, 8.4e4},
+      {16000, 3.1e5},  {32768, 6.4e5},  {65536, 2.1e6},  {131072, 7.8e6},
+      {262144, 3.6e7}, {524288, 6.4e7}, {1048576, 5.1e8}};
   for (const auto& [length, base] : published) {
     const double found = first_feasible_base(128, length);
     EXPECT_LT(found, 1.5 * base) << length;
@@ -116,11 +117,12 @@ TEST(BaseBound, PublishedBasesFailAtAFewDistancesOnly) {
     int64_t first;  // m with B(m) < 0; -1 for none
     int64_t count;
   };
-  for (const Published& p : {Published{1, 4.3e3, -1, 0}, Published{2, 1.6e4, -1, 0}, Published{4, 2.7e4, 4079, 2},
-                             Published{8, 8.4e4, -1, 0}, Published{16, 3.1e5, 12223, 10},
-                             Published{32, 6.4e5, 27685, 7}, Published{64, 2.1e6, -1, 0},
-                             Published{128, 7.8e6, 128915, 4}, Published{256, 3.6e7, 207455, 5},
-                             Published{512, 6.4e7, 511210, 1}, Published{1024, 5.1e8, 874868, 2}}) {
+  for (const Published& p :
+       {Published{1, 4.3e3, -1, 0}, Published{2, 1.6e4, -1, 0}, Published{4, 2.7e4, 4079, 2},
+        Published{8, 8.4e4, -1, 0}, Published{16, 3.1e5, 12223, 10}, Published{32, 6.4e5, 27685, 7},
+        Published{64, 2.1e6, -1, 0}, Published{128, 7.8e6, 128915, 4},
+        Published{256, 3.6e7, 207455, 5}, Published{512, 6.4e7, 511210, 1},
+        Published{1024, 5.1e8, 874868, 2}}) {
     const auto f = default_frequencies(128, p.base);
     EXPECT_EQ(first_negative_distance(f, p.length * 1024).value_or(-1), p.first) << p.length << "K";
     EXPECT_EQ(count_negative_distances(f, p.length * 1024), p.count) << p.length << "K";
@@ -139,8 +141,9 @@ TEST(BaseBound, PublishedBasesFailByLittle) {
 }
 
 TEST(BaseBound, BasesKnownForHalfAMillionTokensServeThem) {
-  // The known first bases of 256000 and 512000 tokens are those of a grid of some 0.5 %; finer ones find earlier
-  // intervals (the first of 256000 is near 2.37e7). What holds for all grids is that bases there serve the length.
+  // The known first bases of 256000 and 512000 tokens are those of a grid of some 0.5 %; finer ones
+  // find earlier intervals (the first of 256000 is near 2.37e7). What holds for all grids is that
+  // bases there serve the length.
   const auto serves = [](double base, int64_t length) {
     return !first_negative_distance(default_frequencies(128, base), length);
   };

@@ -1,4 +1,5 @@
-// CLEX (arXiv 2310.16450; its released code): initial frequencies, and gradients by finite differences.
+// CLEX (arXiv 2310.16450; its released code): initial frequencies, and gradients by finite
+// differences.
 #include "rope/clex.h"
 
 #include <cmath>
@@ -29,20 +30,23 @@ TEST(Clex, BeginsAsDynamicNtkWithFactorTwo) {
     const int64_t t = int64_t{2} << k;
     const auto f = clex.frequencies(static_cast<double>(t));
     const auto expected = default_frequencies(128, dynamic_ntk_base(128, 1e4, 2, 4096, 4096 * t));
-    for (size_t i = 0; i < f.size(); ++i) EXPECT_NEAR(f[i] / expected[i], 1, 1e-8) << "t " << t << ", pair " << i;
+    for (size_t i = 0; i < f.size(); ++i)
+      EXPECT_NEAR(f[i] / expected[i], 1, 1e-8) << "t " << t << ", pair " << i;
     EXPECT_NEAR(std::pow(f[1], -64), bases[k], 0.01);
   }
 }
 
 TEST(Clex, MovesByTheSlopeOfNtk) {
-  // xi_i = -2 (2 i) / ((d - 2) alpha), alpha = 2 t - 1: -2/3 for the last pair at t = 2. The frequencies' own slope, by
-  // differences of 2e-3, whose error is below 1e-6.
+  // xi_i = -2 (2 i) / ((d - 2) alpha), alpha = 2 t - 1: -2/3 for the last pair at t = 2. The
+  // frequencies' own slope, by differences of 2e-3, whose error is below 1e-6.
   const Clex clex(128, 1e4);
   const auto before = clex.frequencies(1.999);
   const auto after = clex.frequencies(2.001);
   EXPECT_NEAR(std::log(after[63] / before[63]) / 0.002, -0.666667, 2e-6);
   for (size_t i = 0; i < 64; ++i) {
-    EXPECT_NEAR(std::log(after[i] / before[i]) / 0.002, -4 * static_cast<double>(i) / (126 * 3.0), 2e-6) << i;
+    EXPECT_NEAR(std::log(after[i] / before[i]) / 0.002, -4 * static_cast<double>(i) / (126 * 3.0),
+                2e-6)
+        << i;
   }
 }
 
@@ -71,7 +75,9 @@ TEST_P(ClexGradient, MatchesFiniteDifferences) {
   constexpr int64_t kDim = 8;
   constexpr double kScale = 2.3;
   const ClexWeights w = random_weights(kDim / 2, 5);
-  const auto build = [&](const ClexWeights& weights) { return Clex(kDim, 100, weights, GetParam(), 0.1); };
+  const auto build = [&](const ClexWeights& weights) {
+    return Clex(kDim, 100, weights, GetParam(), 0.1);
+  };
   // A loss with unequal weights on the frequencies.
   std::vector<double> slopes{1.0, -2.0, 3.5, 0.7};
   const auto loss = [&](const ClexWeights& weights) {
@@ -120,7 +126,8 @@ TEST_P(ClexGradient, OfSeveralScalesIsTheSumOfEach) {
   EXPECT_TRUE(testing_support::close_in_norm(g.down, sum.down, 1e-10));
 }
 
-INSTANTIATE_TEST_SUITE_P(Activations, ClexGradient, testing::Values(ClexActivation::tanh, ClexActivation::silu));
+INSTANTIATE_TEST_SUITE_P(Activations, ClexGradient,
+                         testing::Values(ClexActivation::tanh, ClexActivation::silu));
 
 }  // namespace
 }  // namespace ringbolt

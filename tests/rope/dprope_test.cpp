@@ -1,5 +1,5 @@
-// Golden values: DPRoPE (arXiv 2410.01490), table 3, which its printed eq. 8 does not give but its code does; computed
-// in double precision here, in single there, hence 1 %.
+// Golden values: DPRoPE (arXiv 2410.01490), table 3, which its printed eq. 8 does not give but its
+// code does; computed in double precision here, in single there, hence 1 %.
 #include "rope/dprope.h"
 
 #include <algorithm>
@@ -19,7 +19,8 @@ constexpr int64_t kTrained = 4096;
 /// Mean over the pairs of LLaMA-2, in thousandths.
 double mean_disturbance(const std::vector<double>& extended, double factor) {
   const auto trained = default_frequencies(128, 1e4);
-  const auto all = angle_disturbances(trained, kTrained, extended, static_cast<int64_t>(factor * kTrained));
+  const auto all =
+      angle_disturbances(trained, kTrained, extended, static_cast<int64_t>(factor * kTrained));
   return 1e3 * std::accumulate(all.begin(), all.end(), 0.0) / 64;
 }
 
@@ -56,7 +57,9 @@ TEST(AngleDisturbance, OfYarnsPaperRampIsNotThePublishedOne) {
 }
 
 TEST(DpRope, DisturbsLeastAsPublished) {
-  const auto dprope = [](double s) { return mean_disturbance(dprope_frequencies(128, 1e4, s, kTrained, 0), s); };
+  const auto dprope = [](double s) {
+    return mean_disturbance(dprope_frequencies(128, 1e4, s, kTrained, 0), s);
+  };
   EXPECT_NEAR(dprope(2), 6.717, 0.0005);
   EXPECT_NEAR(dprope(4), 22.95, 0.005);
   EXPECT_NEAR(dprope(2), 6.71, 0.0671);

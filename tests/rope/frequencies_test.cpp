@@ -1,4 +1,5 @@
-// Golden values: transformers' modeling_rope_utils and the formulas of each paper, computed in double precision.
+// Golden values: transformers' modeling_rope_utils and the formulas of each paper, computed in
+// double precision.
 #include "rope/frequencies.h"
 
 #include <cmath>
@@ -35,7 +36,9 @@ TEST(NtkBase, GrowsWithTheFactor) {
 }
 
 TEST(DynamicNtkBase, GrowsWithTheLength) {
-  const auto base = [](double factor, int64_t length) { return dynamic_ntk_base(128, 1e4, factor, 4096, length); };
+  const auto base = [](double factor, int64_t length) {
+    return dynamic_ntk_base(128, 1e4, factor, 4096, length);
+  };
   EXPECT_NEAR(base(1, 8192), 20221.26, 0.005);
   EXPECT_NEAR(base(2, 8192), 30527.74, 0.005);
   EXPECT_NEAR(base(4, 8192), 51293.79, 0.005);

@@ -1,5 +1,5 @@
-// Methods from configurations: composition, lengths, queries' scale, and the property that every rotary method
-// promises.
+// Methods from configurations: composition, lengths, queries' scale, and the property that every
+// rotary method promises.
 #include "rope/method.h"
 
 #include <cmath>
@@ -67,7 +67,8 @@ TEST(RotaryMethod, MatchesHuggingFacesExpectedFrequencies) {
       {{.method = RopeMethod::yarn, .factor = 10}, 2048},
       {{.method = RopeMethod::llama3, .factor = 10, .original_length = 2048}, 2048}};
   std::vector<std::vector<double>> schedules;
-  for (const auto& [scaling, length] : columns) schedules.push_back(rotary_schedule(head(scaling), length).frequencies);
+  for (const auto& [scaling, length] : columns)
+    schedules.push_back(rotary_schedule(head(scaling), length).frequencies);
   int compared = 0;
   std::string line;
   std::getline(file, line);
@@ -79,7 +80,8 @@ TEST(RotaryMethod, MatchesHuggingFacesExpectedFrequencies) {
     for (const auto& schedule : schedules) {
       double expected = 0;
       ASSERT_TRUE(cells >> expected);
-      EXPECT_NEAR(schedule[i], expected, 1.01e-4 * expected) << "pair " << i;  // five digits are printed
+      EXPECT_NEAR(schedule[i], expected, 1.01e-4 * expected)
+          << "pair " << i;  // five digits are printed
       ++compared;
     }
   }
@@ -106,7 +108,8 @@ TEST(RotaryMethod, SaysWhetherItsAnglesDependOnTheLength) {
 
 TEST(RotaryMethod, DynamicOnesAreAsTrainedUpToTheOriginalLength) {
   const auto plain = rotary_schedule(head({}), 2048).frequencies;
-  for (const RopeMethod method : {RopeMethod::dynamic_linear, RopeMethod::dynamic_ntk, RopeMethod::dynamic_yarn}) {
+  for (const RopeMethod method :
+       {RopeMethod::dynamic_linear, RopeMethod::dynamic_ntk, RopeMethod::dynamic_yarn}) {
     RopeScaling s{.method = method};
     const auto f = rotary_schedule(head(s), 100).frequencies;
     for (size_t i = 0; i < f.size(); ++i) EXPECT_DOUBLE_EQ(f[i], plain[i]) << name_of(method);
@@ -116,14 +119,16 @@ TEST(RotaryMethod, DynamicOnesAreAsTrainedUpToTheOriginalLength) {
 
 TEST(RotaryMethod, DynamicYarnIsYarnWithTheFactorThatTheLengthNeeds) {
   const RotarySchedule dynamic = rotary_schedule(head({.method = RopeMethod::dynamic_yarn}), 8192);
-  const RotarySchedule fixed = rotary_schedule(head({.method = RopeMethod::yarn, .factor = 4}), 8192);
+  const RotarySchedule fixed =
+      rotary_schedule(head({.method = RopeMethod::yarn, .factor = 4}), 8192);
   EXPECT_EQ(dynamic.frequencies, fixed.frequencies);
   EXPECT_EQ(dynamic.attention_factor, fixed.attention_factor);
   EXPECT_NEAR(fixed.attention_factor, 1.1386294, 5e-8);
 }
 
 TEST(RotaryMethod, LongRopeTakesItsLongFactorsFromTheFirstTokenBeyondTheOriginalLength) {
-  // By the length of the sequence, as newer releases do; older ones went by the model's configured length.
+  // By the length of the sequence, as newer releases do; older ones went by the model's configured
+  // length.
   RopeScaling s{.method = RopeMethod::longrope, .factor = 4, .original_length = 2048};
   s.short_factor.assign(64, 1.0);
   s.long_factor.assign(64, 3.0);
@@ -143,8 +148,9 @@ TEST(RotaryMethod, ComposesInTheOrderOfThePapers) {
   s.partial_rotary_factor = 0.5;
   s.resonance = true;
   s.rotated_share = 0.75;
-  auto expected = yarn_frequencies(64, 1e4, 2048, 4, s);  // partial: a full range over half of the head
-  make_resonant(expected);                                // after the scaling
+  auto expected =
+      yarn_frequencies(64, 1e4, 2048, 4, s);  // partial: a full range over half of the head
+  make_resonant(expected);                    // after the scaling
   keep_rotated_share(expected, 0.75, RotatedPairs::highest);
   EXPECT_EQ(rotary_schedule(head(s), 2048).frequencies, expected);
   EXPECT_EQ(expected.size(), 32U);
@@ -176,10 +182,11 @@ TEST(RotaryMethod, MakesItsScheduleAndTableOnceForManySteps) {
     if (is_two_part(s.method)) continue;
     const RotaryMethod method(head(s));
     int tables = 0;
-    LastRotaryTable table([&, make = rotary_tables(*backend, method, 8192)](std::span<const int64_t> positions) {
-      ++tables;
-      return make(positions);
-    });
+    LastRotaryTable table(
+        [&, make = rotary_tables(*backend, method, 8192)](std::span<const int64_t> positions) {
+          ++tables;
+          return make(positions);
+        });
     for (int step = 0; step < 10; ++step) table.at(sequence_positions(32, 2));
     EXPECT_EQ(tables, 1) << name_of(s.method);
     EXPECT_EQ(method.schedules_made(), 1) << name_of(s.method);
@@ -213,7 +220,8 @@ TEST(RotaryMethod, FillsTheQueryScaleAndTheAttentionFactorIntoTheTable) {
 class RotatedProduct {
  public:
   explicit RotatedProduct(size_t pairs) : q_(unit(2 * pairs, 1)), k_(unit(2 * pairs, 2)) {}
-  double operator()(const std::vector<float>& cos, const std::vector<float>& sin, size_t query, size_t key) const {
+  double operator()(const std::vector<float>& cos, const std::vector<float>& sin, size_t query,
+                    size_t key) const {
     const size_t pairs = q_.size() / 2;
     const auto turned = [&](const std::vector<double>& x, size_t row, size_t i) {
       const double c = static_cast<double>(cos[row * pairs + i]);
@@ -254,14 +262,17 @@ TEST(RotaryMethod, ProductsDependOnTheDistanceOnly) {
     const RotaryMethod method(head(s));
     for (const int64_t distance : {int64_t{0}, int64_t{1}, int64_t{777}, int64_t{65536}, kFar}) {
       // The same distance at the start, in the middle and at the end.
-      const std::vector<int64_t> positions{0, distance, 12345, 12345 + distance, kFar - 1, kFar - 1 + distance};
+      const std::vector<int64_t> positions{0,        distance,           12345, 12345 + distance,
+                                           kFar - 1, kFar - 1 + distance};
       const RotaryTable table = make_rotary_table(*backend, method, positions, 2 * kFar);
       const auto cos = download_f32(*backend, table.cos);
       const auto sin = download_f32(*backend, table.sin);
       const RotatedProduct product(cos.size() / positions.size());
       const double expected = product(cos, sin, 1, 0);
-      EXPECT_NEAR(product(cos, sin, 3, 2), expected, 1e-6) << name_of(s.method) << ", distance " << distance;
-      EXPECT_NEAR(product(cos, sin, 5, 4), expected, 1e-6) << name_of(s.method) << ", distance " << distance;
+      EXPECT_NEAR(product(cos, sin, 3, 2), expected, 1e-6)
+          << name_of(s.method) << ", distance " << distance;
+      EXPECT_NEAR(product(cos, sin, 5, 4), expected, 1e-6)
+          << name_of(s.method) << ", distance " << distance;
       compared += 2;
     }
   }

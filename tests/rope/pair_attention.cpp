@@ -45,7 +45,8 @@ void add(double* to, double factor, const double* from) {
 }
 
 /// One query row: softmax over the keys it sees, at their distances, and its gradients.
-void solve_row(const PairProblem& p, const PairRule& rule, int64_t begin, int64_t token, int64_t head, PairSolution& s) {
+void solve_row(const PairProblem& p, const PairRule& rule, int64_t begin, int64_t token,
+               int64_t head, PairSolution& s) {
   const auto frequencies = default_frequencies(kDim, rule.base);
   const int64_t kv = head / (kHeads / kKeyHeads);
   const double scale = rule.query_scale(token - begin) / std::sqrt(static_cast<double>(kDim));
@@ -59,7 +60,8 @@ void solve_row(const PairProblem& p, const PairRule& rule, int64_t begin, int64_
   for (const int64_t n : seen) {
     const double distance = rule.distance(token - begin, n - begin);
     turned_queries.push_back(turned(row(p.q, token, head, kHeads), distance, frequencies));
-    weights.push_back(std::exp(scale * dot(turned_queries.back().data(), row(p.k, n, kv, kKeyHeads))));
+    weights.push_back(
+        std::exp(scale * dot(turned_queries.back().data(), row(p.k, n, kv, kKeyHeads))));
     sum += weights.back();
   }
   double* out = row(s.out, token, head, kHeads);
@@ -75,13 +77,14 @@ void solve_row(const PairProblem& p, const PairRule& rule, int64_t begin, int64_
     const double slope = scale * weights[at] * (dot(dout, row(p.v, n, kv, kKeyHeads)) - delta);
     add(row(s.dv, n, kv, kKeyHeads), weights[at], dout);
     add(row(s.dk, n, kv, kKeyHeads), slope, turned_queries[at].data());
-    add(row(s.dq, token, head, kHeads), slope, turned(row(p.k, n, kv, kKeyHeads), -distance, frequencies).data());
+    add(row(s.dq, token, head, kHeads), slope,
+        turned(row(p.k, n, kv, kKeyHeads), -distance, frequencies).data());
   }
 }
 
 /// Rows of the tokens, the first `heads` of `all_heads` per row from `first` on.
-void gather(const Values& from, int64_t heads, const std::vector<int64_t>& tokens, int64_t all_heads, int64_t first,
-            std::vector<float>& to) {
+void gather(const Values& from, int64_t heads, const std::vector<int64_t>& tokens,
+            int64_t all_heads, int64_t first, std::vector<float>& to) {
   to.resize(tokens.size() * static_cast<size_t>(all_heads * kDim));
   for (size_t t = 0; t < tokens.size(); ++t) {
     if (tokens[t] < 0) continue;
@@ -92,12 +95,14 @@ void gather(const Values& from, int64_t heads, const std::vector<int64_t>& token
   }
 }
 
-void include(const std::vector<float>& actual, int64_t all_heads, int64_t first, const Values& expected, int64_t heads,
-             const std::vector<int64_t>& tokens, PairComparison& c) {
+void include(const std::vector<float>& actual, int64_t all_heads, int64_t first,
+             const Values& expected, int64_t heads, const std::vector<int64_t>& tokens,
+             PairComparison& c) {
   for (size_t t = 0; t < tokens.size(); ++t) {
     if (tokens[t] < 0) continue;
     for (int64_t i = 0; i < heads * kDim; ++i) {
-      const float a = actual[t * static_cast<size_t>(all_heads * kDim) + static_cast<size_t>(first * kDim + i)];
+      const float a =
+          actual[t * static_cast<size_t>(all_heads * kDim) + static_cast<size_t>(first * kDim + i)];
       const double e = expected[static_cast<size_t>(tokens[t] * heads * kDim + i)];
       c.error = std::max(c.error, std::abs(static_cast<double>(a) - e));
       ++c.compared;
@@ -129,11 +134,13 @@ Placed place_problem(Backend& backend, const PairProblem& p, const std::vector<i
 }
 
 /// Turns queries and keys, as a block does.
-void turn(Backend& backend, const RotaryTable& table, Tensor& q, Tensor& kv, RotaryDirection direction) {
+void turn(Backend& backend, const RotaryTable& table, Tensor& q, Tensor& kv,
+          RotaryDirection direction) {
   std::optional<ConstView> scale;
   if (table.query_scale) scale = table.query_scale->view();
   backend.rotary(q, table.cos, table.sin, RotaryPairing::half_split, direction, scale);
-  backend.rotary(kv.view().slice_columns(0, kKeyHeads), table.cos, table.sin, RotaryPairing::half_split, direction);
+  backend.rotary(kv.view().slice_columns(0, kKeyHeads), table.cos, table.sin,
+                 RotaryPairing::half_split, direction);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Attention whose pairs each have a distance and a visibility of their own, in double precision, beside an Attention of
-// the program over any placement: what two-part methods and parallel windows are compared with.
+// Attention whose pairs each have a distance and a visibility of their own, in double precision,
+// beside an Attention of the program over any placement: what two-part methods and parallel windows
+// are compared with.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +43,9 @@ struct PairComparison {
   double error = 0;  ///< the largest of output and gradients
   int64_t compared = 0;
 };
-/// This rank's rows of output and gradients beside the solution. `tables`: the block's rotation of q and k, which an
-/// attention that does not rotate needs; its gradients are turned back. Collective.
+/// This rank's rows of output and gradients beside the solution. `tables`: the block's rotation of
+/// q and k, which an attention that does not rotate needs; its gradients are turned back.
+/// Collective.
 PairComparison compare_placed(Backend& backend, Placement& placement, const PairProblem& problem,
                               const PairSolution& expected, const RotaryTables& tables = {});
 

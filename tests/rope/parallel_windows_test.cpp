@@ -1,5 +1,6 @@
-// Parallel context windows against a double-precision reference that rotates by the distance of each pair and sums over
-// the pairs that see each other, on one rank and through the strategies of many.
+// Parallel context windows against a double-precision reference that rotates by the distance of
+// each pair and sums over the pairs that see each other, on one rank and through the strategies of
+// many.
 #include <atomic>
 
 #include <gtest/gtest.h>
@@ -25,7 +26,8 @@ using testing_support::solve_pairs;
 constexpr double kBase = 100;
 constexpr double kBound = 2e-5;  // sums of at most 64 products of magnitude up to 10, in f32
 
-/// The second document (64 tokens) has three windows, the last one short, and 11 tokens of query; the first (37) two.
+/// The second document (64 tokens) has three windows, the last one short, and 11 tokens of query;
+/// the first (37) two.
 const ParallelWindows kWindows{23, 53, true};
 /// No query at all in either: windows alone.
 const ParallelWindows kNoQuery{10, 1000, false};
@@ -52,9 +54,11 @@ RotaryTables tables_for(Backend& backend, const ParallelWindows& w) {
 TEST(ParallelWindowAttention, MatchesTheReferenceOnOneDevice) {
   const PairProblem p = random_pair_problem();
   const auto backend = make_cpu_backend();
-  for (const ParallelWindows& w : {kWindows, kNoQuery, ParallelWindows{23, 53, false}, ParallelWindows{64, 0, true}}) {
+  for (const ParallelWindows& w :
+       {kWindows, kNoQuery, ParallelWindows{23, 53, false}, ParallelWindows{64, 0, true}}) {
     WholePlacement placement(*backend, w);
-    const PairComparison worst = compare_placed(*backend, placement, p, solve(p, w), tables_for(*backend, w));
+    const PairComparison worst =
+        compare_placed(*backend, placement, p, solve(p, w), tables_for(*backend, w));
     EXPECT_LT(worst.error, kBound) << w.window << " x " << w.query_begin;
     EXPECT_EQ(worst.compared, p.elements());
   }
@@ -65,9 +69,11 @@ TEST(ParallelWindowAttention, MatchesTheReferenceOverRanks) {
   const PairSolution expected = solve(p, kWindows);
   int cases = 0;
   for (const int ranks : {1, 3, 4}) {
-    for (const LayoutKind layout : {LayoutKind::contiguous, LayoutKind::zigzag, LayoutKind::striped}) {
-      for (const AttentionChoice choice : {AttentionChoice{}, AttentionChoice{AttentionStrategy::ring, RingBackward::queries},
-                                           AttentionChoice{AttentionStrategy::all_gather}}) {
+    for (const LayoutKind layout :
+         {LayoutKind::contiguous, LayoutKind::zigzag, LayoutKind::striped}) {
+      for (const AttentionChoice choice :
+           {AttentionChoice{}, AttentionChoice{AttentionStrategy::ring, RingBackward::queries},
+            AttentionChoice{AttentionStrategy::all_gather}}) {
         std::atomic<int64_t> compared = 0;
         run_thread_ranks(ranks, 60, [&](Communicator& world) {
           const auto backend = make_cpu_backend(1);
@@ -91,7 +97,8 @@ TEST(ParallelWindowAttention, DiffersFromThePlainMethod) {
   const std::vector<double> windows = solve(p, kWindows).out;
   const std::vector<double> plain = solve(p, {1000, 1000, true}).out;
   double largest = 0;
-  for (size_t i = 0; i < plain.size(); ++i) largest = std::max(largest, std::abs(windows[i] - plain[i]));
+  for (size_t i = 0; i < plain.size(); ++i)
+    largest = std::max(largest, std::abs(windows[i] - plain[i]));
   EXPECT_GT(largest, 0.1);
 }
 

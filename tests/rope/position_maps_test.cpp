@@ -84,7 +84,8 @@ TEST(SkipAlign, SkipsWhereItsStrategySays) {
 TEST(PositionMaps, AreFunctionsOfSeedAndSequence) {
   const std::vector<int64_t> turns{0, 50, kLength};
   const auto all = [&](MapDraw draw) {
-    return std::vector{pose_positions(draw, kLength, kReach), random_positions(draw, kLength, kReach),
+    return std::vector{pose_positions(draw, kLength, kReach),
+                       random_positions(draw, kLength, kReach),
                        skip_align_positions(draw, turns, kReach, SkipStrategy::outer)};
   };
   EXPECT_EQ(all({3, 9}), all({3, 9}));
@@ -96,19 +97,22 @@ TEST(PositionMaps, AreFunctionsOfSeedAndSequence) {
 
 TEST(GroupedPositions, ShareAPositionAsManyAsTheLengthNeeds) {
   const std::vector<int64_t> positions{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
-  EXPECT_EQ(grouped_positions(positions, 10, 4), (std::vector<int64_t>{0, 0, 0, 1, 1, 1, 2, 2, 2, 3}));  // s = 3
+  EXPECT_EQ(grouped_positions(positions, 10, 4),
+            (std::vector<int64_t>{0, 0, 0, 1, 1, 1, 2, 2, 2, 3}));  // s = 3
   EXPECT_EQ(grouped_positions(positions, 4, 4), positions);
 }
 
 TEST(RecurrentPositions, BeginAnew) {
-  EXPECT_EQ(recurrent_positions(std::vector<int64_t>{0, 3, 4, 9}, 4), (std::vector<int64_t>{0, 3, 0, 1}));
+  EXPECT_EQ(recurrent_positions(std::vector<int64_t>{0, 3, 4, 9}, 4),
+            (std::vector<int64_t>{0, 3, 0, 1}));
 }
 
 TEST(ParallelWindowPositions, BeginAnewInEachWindowAndBehindTheLongestInTheQuery) {
   const std::vector<int64_t> positions{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
   EXPECT_EQ(parallel_window_positions(positions, {4, 10, false}),
             (std::vector<int64_t>{0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 4, 5}));
-  EXPECT_EQ(parallel_window_positions(positions, {4, 3, false}), positions);  // one window: the text itself
+  EXPECT_EQ(parallel_window_positions(positions, {4, 3, false}),
+            positions);  // one window: the text itself
   EXPECT_EQ(parallel_window_positions(positions, {4, 0, false}), positions);
 }
 

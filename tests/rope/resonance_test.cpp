@@ -14,15 +14,16 @@ namespace {
 
 std::vector<double> rounded_periods(int64_t dim, double base) {
   std::vector<double> periods;
-  for (const double theta : default_frequencies(dim, base)) periods.push_back(resonant_period(period_of(theta)));
+  for (const double theta : default_frequencies(dim, base))
+    periods.push_back(resonant_period(period_of(theta)));
   return periods;
 }
 
 TEST(Resonance, RoundsThePeriodsOfLlama2) {
-  const std::vector<double> expected{6,    7,    8,    10,   11,   13,   15,   17,   20,   23,   26,  31,
-                                     35,   41,   47,   54,   63,   73,   84,   97,   112,  129,  149, 172,
-                                     199,  229,  265,  306,  353,  408,  471,  544,  628,  726,  838, 968,
-                                     1117, 1290, 1490, 1721, 1987, 2294, 2650, 3060, 3533, 4080, 4712};
+  const std::vector<double> expected{
+      6,   7,   8,   10,  11,   13,   15,   17,   20,   23,   26,   31,   35,   41,   47,  54,
+      63,  73,  84,  97,  112,  129,  149,  172,  199,  229,  265,  306,  353,  408,  471, 544,
+      628, 726, 838, 968, 1117, 1290, 1490, 1721, 1987, 2294, 2650, 3060, 3533, 4080, 4712};
   const auto periods = rounded_periods(128, 1e4);
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), periods.begin()));
   EXPECT_EQ(periods.back(), 54410);
@@ -30,10 +31,11 @@ TEST(Resonance, RoundsThePeriodsOfLlama2) {
 }
 
 TEST(Resonance, RoundsThePeriodsOfHeadsOf64) {
-  EXPECT_EQ(rounded_periods(64, 1e4),
-            (std::vector<double>{6,    8,    11,   15,   20,    26,    35,    47,    63,    84,   112,
-                                 149,  199,  265,  353,  471,   628,   838,   1117,  1490,  1987, 2650,
-                                 3533, 4712, 6283, 8379, 11173, 14900, 19869, 26496, 35333, 47117}));
+  EXPECT_EQ(
+      rounded_periods(64, 1e4),
+      (std::vector<double>{6,    8,    11,   15,   20,    26,    35,    47,    63,    84,   112,
+                           149,  199,  265,  353,  471,   628,   838,   1117,  1490,  1987, 2650,
+                           3533, 4712, 6283, 8379, 11173, 14900, 19869, 26496, 35333, 47117}));
 }
 
 TEST(Resonance, ChangesFrequenciesToWholePeriods) {
@@ -52,7 +54,8 @@ TEST(Resonance, TiesGoToTheEvenPeriod) {
 
 TEST(Resonance, CommonPeriodOfLlama2IsBeyondEveryContext) {
   auto periods = rounded_periods(128, 1e4);
-  const auto pre_critical = std::count_if(periods.begin(), periods.end(), [](double p) { return p < 4096; });
+  const auto pre_critical =
+      std::count_if(periods.begin(), periods.end(), [](double p) { return p < 4096; });
   EXPECT_EQ(pre_critical, 46);
   periods.resize(static_cast<size_t>(pre_critical));
   EXPECT_NEAR(log10_common_period(periods), std::log10(7.058e51), 1e-3);  // published: above 7e51
@@ -85,7 +88,8 @@ TEST(ResonanceGap, IsTheFarthestOfAllFromTheNearestOfAll) {
     for (int64_t m = 41; m < 517; ++m) {
       double nearest = 10;
       for (int64_t j = 0; j < 41; ++j) {
-        const double turned = std::remainder(static_cast<double>(m - j) * theta, 2 * std::numbers::pi);
+        const double turned =
+            std::remainder(static_cast<double>(m - j) * theta, 2 * std::numbers::pi);
         nearest = std::min(nearest, std::abs(turned));
       }
       expected = std::max(expected, nearest);

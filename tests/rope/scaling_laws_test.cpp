@@ -1,5 +1,5 @@
-// Golden values: arXiv 2310.05209 (critical dimension 92 of LLaMA-2), and values computed in double precision from its
-// formulas.
+// Golden values: arXiv 2310.05209 (critical dimension 92 of LLaMA-2), and values computed in double
+// precision from its formulas.
 #include "rope/scaling_laws.h"
 
 #include <cmath>
@@ -22,13 +22,16 @@ TEST(ScalingLaws, CriticalDimensionOfLlama2Is92) {
 }
 
 TEST(ScalingLaws, CriticalDimensionIsClampedToTheHead) {
-  EXPECT_EQ(critical_dimension(128, 500, 16384), 128);  // the formula gives 164: all dimensions complete a period
-  EXPECT_EQ(critical_dimension(128, 1e4, 3), 0);        // no period of 2 pi fits into 3 tokens
+  EXPECT_EQ(critical_dimension(128, 500, 16384),
+            128);  // the formula gives 164: all dimensions complete a period
+  EXPECT_EQ(critical_dimension(128, 1e4, 3), 0);  // no period of 2 pi fits into 3 tokens
 }
 
 TEST(ScalingLaws, CompletedPairsAreNotRounded) {
   EXPECT_NEAR(completed_pairs(128, 1e4, 4096), 45.02688, 5e-6);
-  const auto dimension = [](double base, int64_t length) { return 2 * std::ceil(completed_pairs(128, base, length)); };
+  const auto dimension = [](double base, int64_t length) {
+    return 2 * std::ceil(completed_pairs(128, base, length));
+  };
   EXPECT_EQ(dimension(500, 16384), 164);  // above 128: all dimensions are complete
   EXPECT_EQ(dimension(500, 4096), 134);
   EXPECT_EQ(dimension(1e4, 16384), 110);
@@ -58,7 +61,8 @@ TEST(ScalingLaws, CriticalBaseFollowsTheTuningLength) {
   EXPECT_NEAR(critical_base(1e4, 4096, 65536), 514640.3, 0.05);
   EXPECT_NEAR(critical_base(1e4, 4096, 131072), 1378414, 0.5);
   EXPECT_NEAR(critical_base(1e4, 4096, 1048576), 2.64855e7, 50);
-  EXPECT_NEAR(critical_base(1e6, 32768, 131072), 9370821.04, 0.005);  // published for Mistral-Large: 9,370,821
+  EXPECT_NEAR(critical_base(1e6, 32768, 131072), 9370821.04,
+              0.005);  // published for Mistral-Large: 9,370,821
 }
 
 TEST(ScalingLaws, SmallestBaseOfTheSurveyRoundsTheDimension) {
@@ -70,10 +74,13 @@ TEST(ScalingLaws, SmallestBaseOfTheSurveyRoundsTheDimension) {
 TEST(ScalingLaws, LargerBasesReachFurther) {
   const std::vector<std::pair<double, double>> published{
       {10000, 4711.7}, {20000, 7754.3}, {40000, 12761.8}, {80000, 21002.7}, {120000, 28108.7}};
-  for (const auto& [base, tokens] : published) EXPECT_NEAR(larger_base_reach(128, 1e4, 4096, base), tokens, 0.05);
-  const std::vector<std::pair<double, double>> large{{160000, 34565}, {200000, 40578}, {400000, 66782},
-                                                     {600000, 89377}, {1e6, 129027},   {5e6, 410265}};
-  for (const auto& [base, tokens] : large) EXPECT_NEAR(larger_base_reach(128, 1e4, 4096, base), tokens, 0.5);
+  for (const auto& [base, tokens] : published)
+    EXPECT_NEAR(larger_base_reach(128, 1e4, 4096, base), tokens, 0.05);
+  const std::vector<std::pair<double, double>> large{{160000, 34565}, {200000, 40578},
+                                                     {400000, 66782}, {600000, 89377},
+                                                     {1e6, 129027},   {5e6, 410265}};
+  for (const auto& [base, tokens] : large)
+    EXPECT_NEAR(larger_base_reach(128, 1e4, 4096, base), tokens, 0.5);
 }
 
 TEST(ScalingLaws, PredictionsSayWhichBranchTheyUsed) {
@@ -81,11 +88,13 @@ TEST(ScalingLaws, PredictionsSayWhichBranchTheyUsed) {
   EXPECT_NEAR(large.tokens, 129027, 0.5);
   EXPECT_EQ(large.branch, PredictedReach::Branch::larger_base);
   EXPECT_EQ(large.critical_dimension, 92);
-  const PredictedReach bound = predicted_reach(128, 1e4, 4096, 40000, 16384);  // below beta_0 = 71738
+  const PredictedReach bound =
+      predicted_reach(128, 1e4, 4096, 40000, 16384);  // below beta_0 = 71738
   EXPECT_EQ(bound.branch, PredictedReach::Branch::tune_length);
   EXPECT_DOUBLE_EQ(bound.tokens, 16384);
   EXPECT_EQ(bound.critical_dimension, 96);
-  // The branches do not meet: just above beta_0 the larger-base law gives more than the tuning length.
+  // The branches do not meet: just above beta_0 the larger-base law gives more than the tuning
+  // length.
   EXPECT_NEAR(predicted_reach(128, 1e4, 4096, 71739, 16384).tokens, 19420, 1);
 }
 

@@ -15,9 +15,11 @@ namespace {
 
 constexpr long double kTurn = 2 * std::numbers::pi_v<long double>;
 
-/// The angle in [0, 2 pi) in long double, whose 64 bits leave an error below 1e-11 rad up to position 2^24.
+/// The angle in [0, 2 pi) in long double, whose 64 bits leave an error below 1e-11 rad up to
+/// position 2^24.
 long double exact_angle(double base, size_t pair, int64_t position) {
-  const long double theta = std::pow(static_cast<long double>(base), -2.0L * static_cast<long double>(pair) / 128.0L);
+  const long double theta =
+      std::pow(static_cast<long double>(base), -2.0L * static_cast<long double>(pair) / 128.0L);
   return std::fmod(static_cast<long double>(position) * theta, kTurn);
 }
 
@@ -50,7 +52,8 @@ AngleErrors worst_errors(Backend& backend, double base, int64_t position) {
   AngleErrors worst;
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const long double exact = exact_angle(base, i, position);
-    const double shown = std::atan2(static_cast<double>(sines[64 + i]), static_cast<double>(cosines[64 + i]));
+    const double shown =
+        std::atan2(static_cast<double>(sines[64 + i]), static_cast<double>(cosines[64 + i]));
     worst.table = std::max(worst.table, apart(shown, exact));
     worst.angle = std::max(worst.angle, apart(rotary_angle(position, frequencies[i]), exact));
     worst.plain = std::max(worst.plain, apart(plain_angle(base, i, position), exact));
@@ -62,12 +65,13 @@ TEST(RotaryTable, AnglesAreExactUpToSixteenMillionPositions) {
   const auto backend = make_cpu_backend();
   int compared = 0;
   std::printf("largest error of an angle over 64 pairs, in rad, against long double\n");
-  std::printf("%8s %10s %12s %12s %12s\n", "base", "position", "table (f32)", "angle (f64)", "plain f32");
+  std::printf("%8s %10s %12s %12s %12s\n", "base", "position", "table (f32)", "angle (f64)",
+              "plain f32");
   for (const double base : {500.0, 1e4, 1e6, 1e8, 5e8}) {
     for (const int64_t position : {1LL << 10, 1LL << 14, 1LL << 17, (1LL << 20) - 1, 1LL << 24}) {
       const AngleErrors e = worst_errors(*backend, base, position);
-      std::printf("%8g %10lld %12.1e %12.1e %12.1e\n", base, static_cast<long long>(position), e.table, e.angle,
-                  e.plain);
+      std::printf("%8g %10lld %12.1e %12.1e %12.1e\n", base, static_cast<long long>(position),
+                  e.table, e.angle, e.plain);
       // Rounding cos and sin to f32 moves the angle by up to 2^-25 sqrt 2 = 4.2e-8.
       EXPECT_LT(e.table, 1e-7) << "base " << base << ", position " << position;
       EXPECT_LT(e.angle, 1e-8) << "base " << base << ", position " << position;

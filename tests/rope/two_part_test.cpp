@@ -1,5 +1,5 @@
-// Self-Extend and ReRoPE against a double-precision reference that rotates by the effective distance of each pair, on
-// one rank and through ring attention.
+// Self-Extend and ReRoPE against a double-precision reference that rotates by the effective
+// distance of each pair, on one rank and through ring attention.
 #include "rope/two_part.h"
 
 #include <atomic>
@@ -43,7 +43,8 @@ ModelConfig config_of(RopeMethod method) {
 }
 
 TEST(EffectiveDistance, OfSelfExtendIsThePapersExample) {
-  // arXiv 2404.12096, appendix: w = 4, g = 2, ten tokens; the last one's distances, and those of token 4.
+  // arXiv 2404.12096, appendix: w = 4, g = 2, ten tokens; the last one's distances, and those of
+  // token 4.
   RopeScaling s{.method = RopeMethod::self_extend};
   s.window = 4;
   s.group = 2;
@@ -52,8 +53,8 @@ TEST(EffectiveDistance, OfSelfExtendIsThePapersExample) {
   // A decoder's query m and key 0.
   for (int64_t m = 0; m < 10; ++m) seen.push_back(effective_distance(s, m, 0));
   EXPECT_EQ(seen, expected);
-  // Of token 4: -4 to 0, 1 to 3, then 4, 4 to its right. A decoder sees what is left of it, so tokens to the right are
-  // those for which token 4 is the key.
+  // Of token 4: -4 to 0, 1 to 3, then 4, 4 to its right. A decoder sees what is left of it, so
+  // tokens to the right are those for which token 4 is the key.
   for (int64_t n = 0; n <= 4; ++n) EXPECT_EQ(effective_distance(s, 4, n), 4 - n);
   for (int64_t m = 5; m < 8; ++m) EXPECT_EQ(effective_distance(s, m, 4), m - 4);
   EXPECT_EQ(effective_distance(s, 8, 4), 4);
@@ -61,8 +62,8 @@ TEST(EffectiveDistance, OfSelfExtendIsThePapersExample) {
 }
 
 TEST(EffectiveDistance, OfSelfExtendShiftsByWholeGroupsOfTheWindow) {
-  // floor(m / G) + W - floor(W / G) - floor(n / G), as the older released patch has it: W is no multiple of G here, where
-  // the newer one's W / G would give fractions.
+  // floor(m / G) + W - floor(W / G) - floor(n / G), as the older released patch has it: W is no
+  // multiple of G here, where the newer one's W / G would give fractions.
   RopeScaling s{.method = RopeMethod::self_extend};
   s.window = 9;
   s.group = 4;
@@ -70,7 +71,8 @@ TEST(EffectiveDistance, OfSelfExtendShiftsByWholeGroupsOfTheWindow) {
   for (int64_t m = 0; m < 60; ++m) {
     for (int64_t n = 0; n <= m; ++n) {
       const int64_t far = m / 4 + 9 - 9 / 4 - n / 4;
-      EXPECT_EQ(effective_distance(s, m, n), static_cast<double>(m - n < 9 ? m - n : far)) << m << ", " << n;
+      EXPECT_EQ(effective_distance(s, m, n), static_cast<double>(m - n < 9 ? m - n : far))
+          << m << ", " << n;
       ++compared;
     }
   }
@@ -88,7 +90,9 @@ TEST(EffectiveDistance, OfReRopeStopsOrLeaks) {
   EXPECT_EQ(effective_distance(s, 5000, 5000 - 512 - 32), 514);
   // As released: the query at (m + W (k - 1)) / k, the key at n / k.
   for (const int64_t n : {0, 17, 4488}) {
-    EXPECT_NEAR(effective_distance(s, 5000, n), (5000 + 512 * 15.0) / 16 - static_cast<double>(n) / 16, 1e-9) << n;
+    EXPECT_NEAR(effective_distance(s, 5000, n),
+                (5000 + 512 * 15.0) / 16 - static_cast<double>(n) / 16, 1e-9)
+        << n;
   }
 }
 
@@ -98,7 +102,9 @@ PairSolution solve(const PairProblem& p, const ModelConfig& config) {
   const RotaryMethod method(config);
   PairRule rule;
   rule.base = config.rope_theta;
-  rule.distance = [&](int64_t m, int64_t n) { return effective_distance(config.rope_scaling, m, n); };
+  rule.distance = [&](int64_t m, int64_t n) {
+    return effective_distance(config.rope_scaling, m, n);
+  };
   rule.query_scale = [&](int64_t m) { return method.query_scale(m); };
   return solve_pairs(p, rule);
 }
@@ -110,8 +116,9 @@ TEST_P(TwoParts, MatchTheReferenceOnOneDevice) {
   const RotaryMethod method(config);
   const PairProblem p = random_pair_problem();
   const auto backend = make_cpu_backend();
-  const auto placement = place_for_method(
-      *backend, method, [&](DistanceRange distances) { return std::make_unique<WholePlacement>(*backend, distances); });
+  const auto placement = place_for_method(*backend, method, [&](DistanceRange distances) {
+    return std::make_unique<WholePlacement>(*backend, distances);
+  });
   const PairComparison worst = compare_placed(*backend, *placement, p, solve(p, config));
   EXPECT_LT(worst.error, 2e-5);  // sums of 64 products of magnitude up to 10, in f32
   EXPECT_EQ(worst.compared, p.elements());
@@ -135,14 +142,16 @@ TEST_P(TwoParts, MatchTheReferenceThroughTheRing) {
   const PairSolution expected = solve(p, config);
   int cases = 0;
   for (const int ranks : {1, 3, 4}) {
-    for (const LayoutKind layout : {LayoutKind::contiguous, LayoutKind::zigzag, LayoutKind::striped}) {
+    for (const LayoutKind layout :
+         {LayoutKind::contiguous, LayoutKind::zigzag, LayoutKind::striped}) {
       std::atomic<int64_t> compared = 0;
       run_thread_ranks(ranks, 60, [&](Communicator& world) {
         const auto backend = make_cpu_backend(1);
         Mesh mesh(world, {.inner = ranks});
         const RotaryMethod method(config);
         const auto placement = place_for_method(*backend, method, [&](DistanceRange distances) {
-          return std::make_unique<MeshPlacement>(*backend, mesh, layout, AttentionChoice{}, distances);
+          return std::make_unique<MeshPlacement>(*backend, mesh, layout, AttentionChoice{},
+                                                 distances);
         });
         const PairComparison worst = compare_placed(*backend, *placement, p, expected);
         EXPECT_LT(worst.error, 2e-5) << ranks << " ranks, " << name_of(layout);
@@ -156,7 +165,8 @@ TEST_P(TwoParts, MatchTheReferenceThroughTheRing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, TwoParts,
-                         testing::Values(RopeMethod::self_extend, RopeMethod::rerope, RopeMethod::leaky_rerope),
+                         testing::Values(RopeMethod::self_extend, RopeMethod::rerope,
+                                         RopeMethod::leaky_rerope),
                          [](const auto& method) { return name_of(method.param); });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Golden values: transformers' modeling_rope_utils and gpt-oss, computed in double precision from their formulas.
+// Golden values: transformers' modeling_rope_utils and gpt-oss, computed in double precision from
+// their formulas.
 #include "rope/yarn.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +16,9 @@ TEST(YarnRange, LiesBetweenThirtyTwoRotationsAndOne) {
   EXPECT_NEAR(yarn_correction(128, 1e4, 2048, 1), 40.210, 5e-4);
   EXPECT_NEAR(yarn_correction(128, 1e6, 32768, 32), 23.596, 5e-4);
   EXPECT_NEAR(yarn_correction(128, 1e6, 32768, 1), 39.651, 5e-4);
-  const auto range = [](double base, int64_t length) { return yarn_range(128, base, length, RopeScaling()); };
+  const auto range = [](double base, int64_t length) {
+    return yarn_range(128, base, length, RopeScaling());
+  };
   EXPECT_EQ(range(1e4, 4096).low, 20);
   EXPECT_EQ(range(1e4, 4096).high, 46);
   EXPECT_EQ(range(1e4, 2048).low, 16);
@@ -33,7 +36,7 @@ TEST(YarnRange, IsNotTruncatedWhereAsked) {
 
 TEST(YarnRange, StaysInTheHeadAndIsNeverEmpty) {
   const RopeScaling s;
-  EXPECT_EQ(yarn_range(16, 1e4, 100, s).low, 0);                // 32 rotations do not fit into the length
+  EXPECT_EQ(yarn_range(16, 1e4, 100, s).low, 0);  // 32 rotations do not fit into the length
   EXPECT_EQ(yarn_range(16, 10, int64_t{1} << 40, s).high, 15);  // dim - 1, as released
   EXPECT_DOUBLE_EQ(yarn_range(16, 1e4, 5, s).high - yarn_range(16, 1e4, 5, s).low, 0.001);
 }
@@ -67,7 +70,8 @@ TEST(Yarn, RampsDifferInTheMiddleAndAgreeAtTheEnds) {
   const auto by_rotations = yarn_frequencies(128, 1e4, 4096, 16, rotations);
   const auto plain = default_frequencies(128, 1e4);
   for (const size_t kept : {0U, 10U, 20U}) EXPECT_DOUBLE_EQ(by_rotations[kept], plain[kept]);
-  for (const size_t divided : {46U, 63U}) EXPECT_DOUBLE_EQ(by_rotations[divided], plain[divided] / 16);
+  for (const size_t divided : {46U, 63U})
+    EXPECT_DOUBLE_EQ(by_rotations[divided], plain[divided] / 16);
   // Pair 33 makes 4096 theta / 2 pi = 5.6445 rotations: gamma = 4.6445 / 31 (eq. 18).
   const double gamma = (4096 * plain[33] / 6.283185307179586 - 1) / 31;
   EXPECT_NEAR(by_rotations[33], (1 - gamma) * plain[33] / 16 + gamma * plain[33], 1e-17);
@@ -75,7 +79,8 @@ TEST(Yarn, RampsDifferInTheMiddleAndAgreeAtTheEnds) {
 }
 
 TEST(PartNtk, MatchesTheReleasedFormulas) {
-  // The formulas of LlamaPartNTKScaledRotaryEmbedding in double: ramps from 20 to 36 and from 38 to 43.
+  // The formulas of LlamaPartNTKScaledRotaryEmbedding in double: ramps from 20 to 36 and from 38
+  // to 43.
   const auto f = part_ntk_frequencies(128, 1e4, 2048, 4);
   EXPECT_DOUBLE_EQ(f[0], 1.0);
   EXPECT_NEAR(f[20], 0.056234132519034905, 1e-15);

@@ -56,7 +56,7 @@ inline double eps(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
 
 }  // namespace ringbolt::testing_support
 
-#define RINGBOLT_FOR_EACH_BACKEND(suite)                                                    \
-  INSTANTIATE_TEST_SUITE_P(Devices, suite,                                                  \
+#define RINGBOLT_FOR_EACH_BACKEND(suite)                                                      \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite,                                                    \
                            ::testing::ValuesIn(::ringbolt::testing_support::backend_cases()), \
                            ::ringbolt::testing_support::case_name)

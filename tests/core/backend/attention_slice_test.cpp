@@ -26,14 +26,16 @@ TEST(AttentionSlice, CountsPairsAsBruteForceDoes) {
             int64_t pairs = 0;
             for (int64_t i = 0; i < queries; ++i) {
               const auto visible = reference::visible_keys({&slice, 1}, 3 + i);
-              ASSERT_EQ(std::max<int64_t>(0, slice.end_visible(i) - slice.first_visible(i)), std::ssize(visible))
+              ASSERT_EQ(std::max<int64_t>(0, slice.end_visible(i) - slice.first_visible(i)),
+                        std::ssize(visible))
                   << queries << 'x' << keys << " d " << diagonal << " width " << width;
               auto by_parts = reference::visible_keys(cut, 3 + i);
               std::sort(by_parts.begin(), by_parts.end());
               ASSERT_EQ(by_parts, visible);
               pairs += std::ssize(visible);
             }
-            ASSERT_EQ(slice.pairs(), pairs) << queries << 'x' << keys << " diagonal " << diagonal << " width " << width;
+            ASSERT_EQ(slice.pairs(), pairs)
+                << queries << 'x' << keys << " diagonal " << diagonal << " width " << width;
             ASSERT_EQ(attention_pairs(cut), pairs);
             ++compared;
           }
@@ -50,17 +52,35 @@ TEST(AttentionSlice, JoinedListsHoldTheSamePairsInAsFewSlicesAsTheyMakeUp) {
     size_t joined;
   };
   const std::vector<Case> cases = {
-      {{{0, 4, 0, 7, Mask::full, 0}, {4, 9, 0, 7, Mask::full, 0}}, 1},   // one below the other
-      {{{2, 4, 0, 7, Mask::full, 0}, {2, 4, 7, 9, Mask::full, 0}}, 1},   // side by side
-      {{{0, 4, 0, 4, Mask::full, 0}, {0, 4, 4, 9, Mask::full, 0}, {4, 9, 0, 4, Mask::full, 0}, {4, 9, 4, 9, Mask::full, 0}}, 1},
-      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 1},
-      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0},
-        {20, 30, 0, 7, Mask::full, 0}, {20, 30, 7, 20, Mask::full, 0}, {20, 30, 20, 30, Mask::causal, 0}}, 1},
+      {{{0, 4, 0, 7, Mask::full, 0}, {4, 9, 0, 7, Mask::full, 0}}, 1},  // one below the other
+      {{{2, 4, 0, 7, Mask::full, 0}, {2, 4, 7, 9, Mask::full, 0}}, 1},  // side by side
+      {{{0, 4, 0, 4, Mask::full, 0},
+        {0, 4, 4, 9, Mask::full, 0},
+        {4, 9, 0, 4, Mask::full, 0},
+        {4, 9, 4, 9, Mask::full, 0}},
+       1},
+      {{{0, 7, 0, 7, Mask::causal, 0},
+        {7, 20, 0, 7, Mask::full, 0},
+        {7, 20, 7, 20, Mask::causal, 0}},
+       1},
+      {{{0, 7, 0, 7, Mask::causal, 0},
+        {7, 20, 0, 7, Mask::full, 0},
+        {7, 20, 7, 20, Mask::causal, 0},
+        {20, 30, 0, 7, Mask::full, 0},
+        {20, 30, 7, 20, Mask::full, 0},
+        {20, 30, 20, 30, Mask::causal, 0}},
+       1},
       // What must stay as it is: a gap, other keys, other diagonals, windows, two documents.
       {{{0, 4, 0, 7, Mask::full, 0}, {5, 9, 0, 7, Mask::full, 0}}, 2},
       {{{0, 4, 0, 7, Mask::full, 0}, {4, 9, 0, 8, Mask::full, 0}}, 2},
-      {{{0, 7, 0, 7, Mask::causal, -1}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 3},
-      {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 1}}, 3},
+      {{{0, 7, 0, 7, Mask::causal, -1},
+        {7, 20, 0, 7, Mask::full, 0},
+        {7, 20, 7, 20, Mask::causal, 0}},
+       3},
+      {{{0, 7, 0, 7, Mask::causal, 0},
+        {7, 20, 0, 7, Mask::full, 0},
+        {7, 20, 7, 20, Mask::causal, 1}},
+       3},
       {{{0, 4, 0, 7, Mask::full, 0, -2}, {4, 9, 0, 7, Mask::full, 0}}, 2},
       {{{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 7, 20, Mask::causal, 0}}, 2},
       {{}, 0}};
@@ -69,7 +89,8 @@ TEST(AttentionSlice, JoinedListsHoldTheSamePairsInAsFewSlicesAsTheyMakeUp) {
     EXPECT_EQ(actual.size(), c.joined);
     EXPECT_EQ(attention_pairs(actual), attention_pairs(c.list));
     for (int64_t i = 0; i < 40; ++i) {
-      std::vector<int64_t> keys = reference::visible_keys(actual, i), expected = reference::visible_keys(c.list, i);
+      std::vector<int64_t> keys = reference::visible_keys(actual, i),
+                           expected = reference::visible_keys(c.list, i);
       std::sort(keys.begin(), keys.end());
       std::sort(expected.begin(), expected.end());
       EXPECT_EQ(keys, expected) << "row " << i;
@@ -80,7 +101,9 @@ TEST(AttentionSlice, JoinedListsHoldTheSamePairsInAsFewSlicesAsTheyMakeUp) {
 TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
   const std::vector<std::vector<AttentionSlice>> lists = {
       {{0, 40, 0, 40, Mask::causal, 0}},
-      {{0, 7, 0, 7, Mask::causal, 0}, {7, 20, 0, 7, Mask::full, 0}, {7, 20, 7, 20, Mask::causal, 0}},
+      {{0, 7, 0, 7, Mask::causal, 0},
+       {7, 20, 0, 7, Mask::full, 0},
+       {7, 20, 7, 20, Mask::causal, 0}},
       {{3, 20, 5, 30, Mask::causal, -4}, {20, 21, 0, 30, Mask::full, 0}},
       {{0, 1, 0, 1, Mask::causal, 0}},
       {{0, 40, 0, 40, Mask::causal, 0, -9}},
@@ -107,7 +130,8 @@ TEST(AttentionSlice, HalvesHoldEachPairOnceAndAreEquallyLarge) {
 
 TEST(AttentionSlice, HalvesOfLargeSlicesAreWholeTiles) {
   for (const AttentionSlice& slice : {AttentionSlice{0, 8192, 0, 8192, Mask::causal, 0},
-                                      AttentionSlice{2048, 4096, 0, 4096, Mask::full, 0}, AttentionSlice{0, 2176, 0, 2176, Mask::causal, 0}}) {
+                                      AttentionSlice{2048, 4096, 0, 4096, Mask::full, 0},
+                                      AttentionSlice{0, 2176, 0, 2176, Mask::causal, 0}}) {
     const auto [first, second] = halves(std::vector<AttentionSlice>{slice});
     ASSERT_EQ(first.size(), 1U);
     ASSERT_EQ(second.size(), 1U);

@@ -13,7 +13,8 @@ std::map<std::pair<int64_t, int64_t>, int> visible_pairs(SliceList slices) {
   std::map<std::pair<int64_t, int64_t>, int> pairs;
   for (const AttentionSlice& s : slices) {
     for (int64_t i = 0; i < s.queries(); ++i) {
-      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j) ++pairs[{s.query_begin + i, s.key_begin + j}];
+      for (int64_t j = s.first_visible(i); j < s.end_visible(i); ++j)
+        ++pairs[{s.query_begin + i, s.key_begin + j}];
     }
   }
   return pairs;
@@ -24,8 +25,8 @@ TEST(DistanceSlices, ShowEachPairInRangeOnceAndNoOther) {
   for (const int64_t count : {1, 2, 7, 20}) {
     for (const int64_t query_first : {0, 3, 11, 40}) {
       for (const int64_t stride : {1, 3}) {
-        for (const DistanceRange range :
-             {DistanceRange{}, DistanceRange{0, 5}, DistanceRange{5}, DistanceRange{2, 9}, DistanceRange{0, 1}}) {
+        for (const DistanceRange range : {DistanceRange{}, DistanceRange{0, 5}, DistanceRange{5},
+                                          DistanceRange{2, 9}, DistanceRange{0, 1}}) {
           const TokenStretch queries{100, count, query_first, stride};
           const TokenStretch keys{200, 13, 1, stride};
           std::vector<AttentionSlice> slices;
@@ -37,7 +38,8 @@ TEST(DistanceSlices, ShowEachPairInRangeOnceAndNoOther) {
               const bool expected = distance >= range.least && distance < range.below;
               const auto found = pairs.find({100 + i, 200 + j});
               ASSERT_EQ(found == pairs.end() ? 0 : found->second, expected ? 1 : 0)
-                  << count << " queries from " << query_first << ", stride " << stride << ", distance " << distance;
+                  << count << " queries from " << query_first << ", stride " << stride
+                  << ", distance " << distance;
               ++compared;
             }
           }

@@ -55,10 +55,13 @@ class LargeTensorsOfAttention : public LargeTest {
   /// Memory of which only the windows are written.
   Tensor in_windows(const Pattern& pattern) {
     Tensor x = backend().allocate(pattern.dtype(), pattern.shape(rows()));
-    for (const auto& [begin, end] : windows()) pattern.write(x.view().slice_rows(begin, end), begin);
+    for (const auto& [begin, end] : windows())
+      pattern.write(x.view().slice_rows(begin, end), begin);
     return x;
   }
-  static View at(Tensor& x, RowRange range) { return x.view().slice_rows(range.first, range.second); }
+  static View at(Tensor& x, RowRange range) {
+    return x.view().slice_rows(range.first, range.second);
+  }
 };
 
 TEST_P(LargeTensorsOfAttention, AreAttendedTo) {
@@ -90,7 +93,8 @@ TEST_P(LargeTensorsOfAttention, AreAttendedTo) {
 TEST_P(LargeTensorsOfAttention, GetTheirGradients) {
   const Pattern pattern = of({1, kHeads, kHeadDim}, 1);
   const Pattern lses = f32({1, kHeads}, 2, {4, 5}), deltas = f32({1, kHeads}, 3);
-  const Pattern before_q = f32({1, kHeads, kHeadDim}, 4), before_kv = f32({1, 2 * kKvHeads, kHeadDim}, 5);
+  const Pattern before_q = f32({1, kHeads, kHeadDim}, 4),
+                before_kv = f32({1, 2 * kKvHeads, kHeadDim}, 5);
   Tensor x = in_windows(pattern), lse = in_windows(lses), delta = in_windows(deltas);
   Tensor dq = in_windows(before_q), dkv = in_windows(before_kv);
   const auto all = pairs();
@@ -108,10 +112,11 @@ TEST_P(LargeTensorsOfAttention, GetTheirGradients) {
     Tensor own_lse = lses.rows(pair.queries), own_delta = deltas.rows(pair.queries);
     Tensor own_q = before_q.rows(pair.queries), own_kv = before_kv.rows(pair.keys);
     const AttentionSlice slice = Pair::alone(pair.mask);
-    backend().attention_backward({&slice, 1}, q, keys(kv), values(kv), q, own_lse, own_delta, kScale,
-                                 own_q, keys(own_kv), values(own_kv));
+    backend().attention_backward({&slice, 1}, q, keys(kv), values(kv), q, own_lse, own_delta,
+                                 kScale, own_q, keys(own_kv), values(own_kv));
     EXPECT_TRUE(near(at(dq, pair.queries), own_q)) << pair.queries.first;
-    const auto times_seen = std::count_if(all.begin(), all.end(), [&](const Pair& other) { return other.keys == pair.keys; });
+    const auto times_seen = std::count_if(
+        all.begin(), all.end(), [&](const Pair& other) { return other.keys == pair.keys; });
     if (times_seen == 1) {
       EXPECT_TRUE(near(at(dkv, pair.keys), own_kv)) << pair.keys.first;
     }
@@ -122,7 +127,10 @@ TEST_P(LargeTensorsOfAttention, AreMerged) {
   if (dtype() != DType::f32) GTEST_SKIP() << "of f32 only";
   const Pattern out = f32({1, kHeads, kHeadDim}, 1), other = f32({1, kHeads, kHeadDim}, 2);
   const Pattern lse = f32({1, kHeads}, 3), other_lse = f32({1, kHeads}, 4);
-  expect_alike({{&out, Role::result}, {&other, Role::input}, {&lse, Role::result}, {&other_lse, Role::input}},
+  expect_alike({{&out, Role::result},
+                {&other, Role::input},
+                {&lse, Role::result},
+                {&other_lse, Role::input}},
                [&](auto& v) { backend().merge_attention(v[1], v[3], v[0], v[2]); });
 }
 
@@ -133,7 +141,8 @@ TEST_P(LargeTensorsOfAttention, HaveDeltas) {
 }
 
 TEST_P(LargeTensorsOfAttention, AreQuantized) {
-  // The first element of each row is the largest of all: every few rows have the scale of the whole.
+  // The first element of each row is the largest of all: every few rows have the scale of the
+  // whole.
   const Pattern x = of({1, kHeads, kHeadDim}, 1, {-1, 1, false, 4.0});
   const Pattern lses = f32({1, kHeads}, 2);
   const Tensor centre = f32({1, kKvHeads, kHeadDim}, 3).rows({0, 1});
@@ -173,12 +182,13 @@ TEST_P(LargeTensorsOfAttention, AreAttendedToInE4m3) {
   for (const RowRange& window : windows()) codes_of(window, at(x, window));
   Tensor out = backend().allocate(DType::f32, pattern.shape(rows()));
   Tensor lse = backend().allocate(DType::f32, {rows(), kHeads});
-  for (const RowRange& window : windows()) backend().begin_attention(at(out, window), at(lse, window));
+  for (const RowRange& window : windows())
+    backend().begin_attention(at(out, window), at(lse, window));
   const auto all = pairs();
   const auto slices = slices_of(all);
   const auto attend = [&](SliceList list, View q, View kv, View to, View lses) {
-    backend().attention_forward_e4m3(list, {q, scale}, {keys(kv), scale}, {values(kv), scale}, kScale,
-                                     E4m3Output::rounded, to, lses);
+    backend().attention_forward_e4m3(list, {q, scale}, {keys(kv), scale}, {values(kv), scale},
+                                     kScale, E4m3Output::rounded, to, lses);
   };
   attend(slices, x, x, out, lse);
   for (const Pair& pair : all) {
@@ -212,11 +222,13 @@ TEST_P(LargeTensorsOfAttention, AreMultiplied) {
   Tensor c = backend().allocate(DType::f32, {kFew, kMany});
   backend().matmul(y, Transpose::yes, x, Transpose::no, c);
   EXPECT_TRUE(equal_each(download_f32(backend(), c), [&](int64_t i) {
-    return sum_over_rows(n, [&](int64_t row) { return few.at(row, i / kMany) * many.at(row, i % kMany); });
+    return sum_over_rows(
+        n, [&](int64_t row) { return few.at(row, i / kMany) * many.at(row, i % kMany); });
   }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, LargeTensorsOfAttention, testing::ValuesIn(large_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, LargeTensorsOfAttention, testing::ValuesIn(large_cases()),
+                         case_name);
 
 }  // namespace
 }  // namespace ringbolt

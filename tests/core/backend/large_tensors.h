@@ -52,10 +52,10 @@ struct PatternValues {
 /// Endless rows of f32, bf16 or i32.
 class Pattern {
  public:
-  Pattern(Backend& backend, DType dtype, Shape row, uint64_t seed,
-          PatternValues values = {})
+  Pattern(Backend& backend, DType dtype, Shape row, uint64_t seed, PatternValues values = {})
       : backend_(backend), shape_(row.with_rows(kPeriod)), dtype_(dtype) {
-    host_ = random_values(seed, shape_.elements(), values.low, values.high + (values.whole ? 1 : 0));
+    host_ =
+        random_values(seed, shape_.elements(), values.low, values.high + (values.whole ? 1 : 0));
     if (values.whole || dtype == DType::i32) {
       for (double& x : host_) x = std::floor(x);
     } else {
@@ -82,7 +82,8 @@ class Pattern {
     for (int64_t row = 0; row < x.rows();) {
       const int64_t from = (first + row) % kPeriod;
       const int64_t count = std::min(kPeriod - from, x.rows() - row);
-      backend_.convert(block_.view().slice_rows(from, from + count), x.slice_rows(row, row + count));
+      backend_.convert(block_.view().slice_rows(from, from + count),
+                       x.slice_rows(row, row + count));
       row += count;
     }
   }
@@ -126,8 +127,8 @@ inline testing::AssertionResult same_bits(Backend& backend, ConstView x, ConstVi
     ++differ;
   }
   if (differ == 0) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << differ << " of " << left.size() << " bytes differ, from "
-                                     << first << " on";
+  return testing::AssertionFailure()
+         << differ << " of " << left.size() << " bytes differ, from " << first << " on";
 }
 
 enum class Role { input, result };
@@ -138,10 +139,11 @@ struct RowOperand {
   Role role;
 };
 
-/// Runs `op` on `rows` rows of every operand, then on the rows of each window alone, and expects the
-/// same bits in the results. The first operand is the one of more than 2^31 elements. Returns the
-/// large operands.
-inline std::vector<Tensor> expect_rows_alike(Backend& backend, const std::vector<RowOperand>& operands,
+/// Runs `op` on `rows` rows of every operand, then on the rows of each window alone, and expects
+/// the same bits in the results. The first operand is the one of more than 2^31 elements. Returns
+/// the large operands.
+inline std::vector<Tensor> expect_rows_alike(Backend& backend,
+                                             const std::vector<RowOperand>& operands,
                                              const std::function<void(std::vector<View>&)>& op) {
   const auto run = [&](RowRange range) {
     std::vector<Tensor> tensors;
@@ -160,7 +162,8 @@ inline std::vector<Tensor> expect_rows_alike(Backend& backend, const std::vector
     std::vector<Tensor> part = run(window);
     for (size_t i = 0; i < operands.size(); ++i) {
       if (operands[i].role == Role::input) continue;
-      EXPECT_TRUE(same_bits(backend, whole[i].view().slice_rows(window.first, window.second), part[i]))
+      EXPECT_TRUE(
+          same_bits(backend, whole[i].view().slice_rows(window.first, window.second), part[i]))
           << "operand " << i << ", rows " << window.first << " to " << window.second;
     }
   }

@@ -3,7 +3,8 @@
 // the same rows alone. Sums over all rows are of whole numbers, exact in f32 in whatever order.
 //
 // On a GPU these always run, and take 20 GiB of its memory at most. On the CPU and the emulated
-// device they run where RINGBOLT_LARGE_TENSORS is set; the latter then wants RINGBOLT_EMULATED_CUDA_GIB=21.
+// device they run where RINGBOLT_LARGE_TENSORS is set; the latter then wants
+// RINGBOLT_EMULATED_CUDA_GIB=21.
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -17,8 +18,8 @@ namespace {
 
 using namespace testing_support;
 
-constexpr int64_t kHeads = 27, kHeadDim = 152;      // of rotary and what goes with it
-constexpr int64_t kWidth = kHeads * kHeadDim;       // 4104: vectors of 16 bytes, no power of two
+constexpr int64_t kHeads = 27, kHeadDim = 152;  // of rotary and what goes with it
+constexpr int64_t kWidth = kHeads * kHeadDim;   // 4104: vectors of 16 bytes, no power of two
 constexpr PatternValues kWhole{-2, 2, true};
 
 class LargeTensors : public LargeTest {};
@@ -49,28 +50,31 @@ TEST_P(LargeTensors, AreFilledDownloadedAndUploaded) {
   const std::vector<std::byte> columns = bytes_of(backend(), strided);
   const auto row_bytes = static_cast<size_t>(strided.row_elements() * size_of(dtype()));
   for (int64_t row : {int64_t{0}, rows / 2, rows - 1}) {
-    const auto from = static_cast<size_t>(row) * host.size() / static_cast<size_t>(rows) + 3 * row_bytes / 2;
-    EXPECT_EQ(std::memcmp(&columns[static_cast<size_t>(row) * row_bytes], &host[from], row_bytes), 0);
+    const auto from =
+        static_cast<size_t>(row) * host.size() / static_cast<size_t>(rows) + 3 * row_bytes / 2;
+    EXPECT_EQ(std::memcmp(&columns[static_cast<size_t>(row) * row_bytes], &host[from], row_bytes),
+              0);
   }
 }
 
 TEST_P(LargeTensors, AreAdded) {
   if (dtype() != DType::f32) GTEST_SKIP() << "of f32 only";
   const Pattern x = f32({1, kWidth}, 1), y = f32({1, kWidth}, 2);
-  expect_alike({{&x, Role::input}, {&y, Role::result}}, [&](auto& v) { backend().add(v[0], v[1]); });
+  expect_alike({{&x, Role::input}, {&y, Role::result}},
+               [&](auto& v) { backend().add(v[0], v[1]); });
 }
 
 TEST_P(LargeTensors, AreRotated) {
   const Pattern x = of({1, kHeads, kHeadDim}, 1);
   const Pattern cos = f32({1, 64}, 2), sin = f32({1, 64}, 3), scale = f32({1}, 4);
   for (const RotaryPairing pairing : {RotaryPairing::half_split, RotaryPairing::interleaved}) {
-    expect_alike({{&x, Role::result}, {&cos, Role::input}, {&sin, Role::input}, {&scale, Role::input}},
-                 [&](auto& v) {
-                   backend().rotary(v[0], v[1], v[2], pairing, RotaryDirection::forward, v[3]);
-                 });
-    expect_alike({{&x, Role::input}, {&cos, Role::result}}, [&](auto& v) {
-      backend().rotary_angle_backward(v[0], v[0], pairing, v[1]);
-    });
+    expect_alike(
+        {{&x, Role::result}, {&cos, Role::input}, {&sin, Role::input}, {&scale, Role::input}},
+        [&](auto& v) {
+          backend().rotary(v[0], v[1], v[2], pairing, RotaryDirection::forward, v[3]);
+        });
+    expect_alike({{&x, Role::input}, {&cos, Role::result}},
+                 [&](auto& v) { backend().rotary_angle_backward(v[0], v[0], pairing, v[1]); });
   }
 }
 
@@ -91,7 +95,8 @@ TEST_P(LargeTensors, AreNormalised) {
 }
 
 TEST_P(LargeTensors, PassBackThroughNorms) {
-  const Pattern x = of({1, kWidth}, 1, kWhole), dx = of({1, kWidth}, 2), rstd = f32({1}, 3, {1, 2, true});
+  const Pattern x = of({1, kWidth}, 1, kWhole), dx = of({1, kWidth}, 2),
+                rstd = f32({1}, 3, {1, 2, true});
   const Tensor weight = of({1, kWidth}, 4).rows({0, 1});
   std::vector<float> sums;
   expect_alike({{&x, Role::input}, {&dx, Role::result}, {&rstd, Role::input}}, [&](auto& v) {
@@ -120,7 +125,8 @@ TEST_P(LargeTensors, GiveSumsOfColumns) {
   backend().column_means(whole.view().reshape({rows, kHeads, kHeadDim}), means);
   const std::vector<float> got = download_f32(backend(), means);
   for (int64_t i = 0; i < kWidth; ++i)  // one division, or one product with the count's inverse
-    ASSERT_NEAR(static_cast<double>(got[static_cast<size_t>(i)]), sum(i) / static_cast<double>(rows), 1e-6);
+    ASSERT_NEAR(static_cast<double>(got[static_cast<size_t>(i)]),
+                sum(i) / static_cast<double>(rows), 1e-6);
 }
 
 TEST_P(LargeTensors, AreEmbedded) {
@@ -177,7 +183,10 @@ TEST_P(LargeTensors, HaveCrossEntropies) {
     backend().cross_entropy({v[0], v[1], v[2], v[3], to}, 0.125F);
   };
   if (dtype() == DType::f32) {  // in the logits' place
-    expect_alike({{&logits, Role::result}, {&target, Role::input}, {&losses, Role::result}, {&hits, Role::result}},
+    expect_alike({{&logits, Role::result},
+                  {&target, Role::input},
+                  {&losses, Role::result},
+                  {&hits, Role::result}},
                  [&](auto& v) { run(v, v[0]); });
   } else {
     expect_alike({{&logits, Role::input},
@@ -200,7 +209,8 @@ TEST_P(LargeTensors, AreOptimized) {
     EXPECT_EQ(backend().sum_of_squares(whole.view().reshape({rows * kWidth})), expected);
   }
   // Five operands: more than 2^32 bytes each of f32, half the elements of the other tests.
-  const Pattern gradient = f32({1, kWidth}, 1), master = f32({1, kWidth}, 2), m = f32({1, kWidth}, 3);
+  const Pattern gradient = f32({1, kWidth}, 1), master = f32({1, kWidth}, 2),
+                m = f32({1, kWidth}, 3);
   const Pattern v = f32({1, kWidth}, 4, {0, 1});
   const Pattern weight = of({1, kWidth}, 5);
   const AdamWStep step{1e-3F, 0.9F, 0.95F, 1e-8F, 0.1F, 0.5F, 3};
@@ -211,7 +221,8 @@ TEST_P(LargeTensors, AreOptimized) {
     if (dtype() == DType::bf16) x.push_back(weight.rows(range));
     const int64_t n = g.shape().elements();
     const auto flat = [&](Tensor& t) { return t.view().reshape({n}); };
-    backend().adamw(step, flat(g), flat(x[0]), flat(x[1]), flat(x[2]), flat(x[dtype() == DType::bf16 ? 3 : 0]));
+    backend().adamw(step, flat(g), flat(x[0]), flat(x[1]), flat(x[2]),
+                    flat(x[dtype() == DType::bf16 ? 3 : 0]));
     return x;
   };
   const int64_t rows = (int64_t{1} << 30) / kWidth + 70;
@@ -219,7 +230,9 @@ TEST_P(LargeTensors, AreOptimized) {
   for (const RowRange& window : windows_of(rows, kWidth, 5)) {
     const std::vector<Tensor> part = run(window);
     for (size_t i = 0; i < part.size(); ++i)
-      EXPECT_TRUE(same_bits(backend(), whole[i].view().slice_rows(window.first, window.second), part[i])) << i;
+      EXPECT_TRUE(
+          same_bits(backend(), whole[i].view().slice_rows(window.first, window.second), part[i]))
+          << i;
   }
 }
 

@@ -1,4 +1,5 @@
-// Merging two results of attention, on every device, against attention over all of the keys in double precision.
+// Merging two results of attention, on every device, against attention over all of the keys in
+// double precision.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -27,16 +28,21 @@ TEST_P(MergeAttention, OfTwoPartsIsAttentionOverAllKeys) {
     for (const int64_t padding : {0, 5}) {
       const AttentionShape shape{13, 29, 3, 1, head_dim};
       const double scale = 30 / std::sqrt(static_cast<double>(head_dim));  // log-sum-exps far apart
-      const auto values = [&](uint64_t stream, int64_t n) { return rounded_to(DType::f32, random_values(stream, n)); };
+      const auto values = [&](uint64_t stream, int64_t n) {
+        return rounded_to(DType::f32, random_values(stream, n));
+      };
       const Values q = values(1, shape.queries * shape.heads * head_dim);
       const Values k = values(2, shape.keys * head_dim);
       const Values v = values(3, shape.keys * head_dim);
-      // Near and far keys; the first rows see none that are far, the last ones none that are near, row 5 none at all.
+      // Near and far keys; the first rows see none that are far, the last ones none that are near,
+      // row 5 none at all.
       const std::vector<AttentionSlice> near{{0, 5, 11, 29}, {6, 9, 11, 29}};
       const std::vector<AttentionSlice> far{{3, 5, 0, 11}, {6, 13, 0, 11}};
       std::vector<AttentionSlice> all = near;
       all.insert(all.end(), far.begin(), far.end());
-      const auto attend = [&](SliceList slices) { return attention_forward(slices, q, k, v, scale, shape); };
+      const auto attend = [&](SliceList slices) {
+        return attention_forward(slices, q, k, v, scale, shape);
+      };
       const reference::Attention a = attend(near);
       const reference::Attention b = attend(far);
       const reference::Attention expected = attend(all);
@@ -56,10 +62,13 @@ TEST_P(MergeAttention, OfTwoPartsIsAttentionOverAllKeys) {
         if (b.lse[row] == -kInfinity) b_out[i] = nan;
       }
       EXPECT_EQ(unread, 4 * shape.heads * head_dim);  // rows 9 to 12
-      Placed out(backend(), DType::f32, heads, a_out, padding), lse(backend(), DType::f32, rows, a.lse, padding);
-      Placed other(backend(), DType::f32, heads, b_out, padding), other_lse(backend(), DType::f32, rows, b.lse);
+      Placed out(backend(), DType::f32, heads, a_out, padding),
+          lse(backend(), DType::f32, rows, a.lse, padding);
+      Placed other(backend(), DType::f32, heads, b_out, padding),
+          other_lse(backend(), DType::f32, rows, b.lse);
       backend().merge_attention(other, other_lse, out, lse);
-      // Log-sum-exps of up to 50 are off by 50 * 2^-24 as they come, weights by so much; a few roundings besides.
+      // Log-sum-exps of up to 50 are off by 50 * 2^-24 as they come, weights by so much; a few
+      // roundings besides.
       EXPECT_TRUE(close_to_largest(out.read(), expected.out, 70 * 0x1p-24)) << head_dim;
       Values merged = lse.read();
       Values known = expected.lse;

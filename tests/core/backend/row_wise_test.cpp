@@ -138,11 +138,11 @@ TEST_P(RowWiseOps, RotaryAngleBackwardAddsTheGradientOfTheAnglesOfAllHeads) {
       Placed pdx(backend(), dtype(), {s.tokens, s.heads, s.head_dim}, dx, 2);
       Placed dangles(backend(), DType::f32, {s.tokens, pairs}, before, 3);
       backend().rotary_angle_backward(px, pdx, pairing, dangles);
-      const Values expected = reference::sum(
-          before, reference::rotary_angle_backward(x, dx, pairing, s.tokens, s.heads, s.head_dim,
-                                                   s.rotary_dims));
-      // N heads of two products each of at most 1, one addition each: the bound of the contract, where the largest of
-      // the sums is at least 1.
+      const Values expected =
+          reference::sum(before, reference::rotary_angle_backward(x, dx, pairing, s.tokens, s.heads,
+                                                                  s.head_dim, s.rotary_dims));
+      // N heads of two products each of at most 1, one addition each: the bound of the contract,
+      // where the largest of the sums is at least 1.
       const auto terms = static_cast<double>(2 * s.heads + 1);
       EXPECT_TRUE(close_to_largest(dangles.read(), expected,
                                    static_cast<double>(s.heads + 2) * 0x1p-24 * terms))

@@ -27,8 +27,9 @@ TEST(ParallelWindows, SeeTheirWindowAndTheQueryAllOfThem) {
 TEST(ParallelWindows, AppendEachVisiblePairOnceAndNoOther) {
   int64_t compared = 0;
   for (const int64_t stride : {1, 3}) {
-    for (const ParallelWindows& w : {ParallelWindows{4, 10, true}, ParallelWindows{5, 15, false}, ParallelWindows{7, 0, true},
-                                     ParallelWindows{100, 20, true}, ParallelWindows{2, 100, true}}) {
+    for (const ParallelWindows& w :
+         {ParallelWindows{4, 10, true}, ParallelWindows{5, 15, false}, ParallelWindows{7, 0, true},
+          ParallelWindows{100, 20, true}, ParallelWindows{2, 100, true}}) {
       for (const int64_t query_first : {0, 2, 9, 14}) {
         for (const int64_t key_first : {0, 1, 8}) {
           const TokenStretch queries{0, 11, query_first, stride};
@@ -40,7 +41,8 @@ TEST(ParallelWindows, AppendEachVisiblePairOnceAndNoOther) {
             for (const int64_t j : reference::visible_keys(slices, i)) ++seen[j];
             for (int64_t j = 0; j < keys.count; ++j) {
               const bool expected = w.sees(query_first + i * stride, key_first + j * stride);
-              ASSERT_EQ(seen[j], expected ? 1 : 0) << w.window << ": " << i << ", " << j << ", stride " << stride;
+              ASSERT_EQ(seen[j], expected ? 1 : 0)
+                  << w.window << ": " << i << ", " << j << ", stride " << stride;
               ++compared;
             }
           }

@@ -198,20 +198,28 @@ TEST_P(CudnnGraphs, Fp8ForwardOfEveryHeadDimensionAndMask) {
     for (const int64_t d : {16, 32, 64, 80, 96, 128, 192, 256}) {
       const AttentionTraits traits{DType::e4m3, d, device.arch, true};
       const AttentionSlice square{0, 2048, 0, 2048, AttentionSlice::Mask::causal, 0};
-      if (attention_work({&square, 1}, Direction::forward, traits)[0].engine == Engine::own) continue;
+      if (attention_work({&square, 1}, Direction::forward, traits)[0].engine == Engine::own)
+        continue;
       ++taken;
-      expect_good(in_fp8(graph(Direction::forward, 2048, 2048, 32, 32, d, true), out), device.forward);
+      expect_good(in_fp8(graph(Direction::forward, 2048, 2048, 32, 32, d, true), out),
+                  device.forward);
       if (IsSkipped()) return;
     }
     EXPECT_EQ(taken, device.arch == 90 ? 8 : 6);
     for (const int64_t d : {64, 128}) {
-      expect_good(in_fp8(graph(Direction::forward, 2048, 2048, 32, 8, d, true), out), device.forward);
-      expect_good(in_fp8(graph(Direction::forward, 1024, 2048, 32, 8, d, false), out), device.forward);
+      expect_good(in_fp8(graph(Direction::forward, 2048, 2048, 32, 8, d, true), out),
+                  device.forward);
+      expect_good(in_fp8(graph(Direction::forward, 1024, 2048, 32, 8, d, false), out),
+                  device.forward);
     }
-    expect_good(in_fp8(graph(Direction::forward, 1280, 1280, 32, 8, 128, true, true), out), device.forward);
-    expect_good(in_fp8(graph(Direction::forward, 640, 1280, 32, 8, 128, false, true), out), device.forward);
-    expect_good(in_fp8(graph(Direction::forward, 256, 256, 12, 12, 64, true, false, 8), out), device.forward);
-    expect_good(in_fp8(graph(Direction::forward, 1048576, 1048576, 32, 32, 128, true), out), device.forward);
+    expect_good(in_fp8(graph(Direction::forward, 1280, 1280, 32, 8, 128, true, true), out),
+                device.forward);
+    expect_good(in_fp8(graph(Direction::forward, 640, 1280, 32, 8, 128, false, true), out),
+                device.forward);
+    expect_good(in_fp8(graph(Direction::forward, 256, 256, 12, 12, 64, true, false, 8), out),
+                device.forward);
+    expect_good(in_fp8(graph(Direction::forward, 1048576, 1048576, 32, 32, 128, true), out),
+                device.forward);
   }
 }
 
@@ -220,9 +228,11 @@ TEST_P(CudnnGraphs, Fp8DecodingIsGivenOnlyToDevicesThatHaveIt) {
   if (device.arch < 90) return;
   const AttentionSlice one{0, 1, 0, 131072, AttentionSlice::Mask::full};
   const AttentionTraits traits{DType::e4m3, 128, device.arch, true};
-  const bool given = attention_work({&one, 1}, Direction::forward, traits)[0].engine == Engine::cudnn;
+  const bool given =
+      attention_work({&one, 1}, Direction::forward, traits)[0].engine == Engine::cudnn;
   const AttentionGraph g = graph(Direction::forward, 1, 131072, 32, 8, 128, false);
-  const GraphReport report = examine_graph(in_fp8(g, device.arch == 90 ? DType::e4m3 : DType::bf16), description(device));
+  const GraphReport report =
+      examine_graph(in_fp8(g, device.arch == 90 ? DType::e4m3 : DType::bf16), description(device));
   if (report.ending == Ending::no_library) GTEST_SKIP() << report.reason;
   EXPECT_EQ(given, report.ending != Ending::refused) << report.reason;
 }

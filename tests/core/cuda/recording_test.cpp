@@ -128,10 +128,10 @@ TEST_F(EmulatedRecording, SaysInOneLineWhatCannotBePartOfIt) {
 TEST_F(EmulatedRecording, EndsInOrderWhenItsWorkThrows) {
   Tensor x = numbers({1});
   EXPECT_THROW(static_cast<void>(recorder().record([&] {
-    const Tensor scratch = backend_->allocate(DType::f32, {1});
-    backend_->add(scratch, x);
-    throw std::out_of_range("of its own");
-  })),
+                 const Tensor scratch = backend_->allocate(DType::f32, {1});
+                 backend_->add(scratch, x);
+                 throw std::out_of_range("of its own");
+               })),
                std::out_of_range);
   EXPECT_EQ(download_f32(*backend_, x), std::vector<float>{1});
   recorder().record([&] { backend_->add(x, x); })->replay();
@@ -165,8 +165,7 @@ TEST_F(EmulatedRecording, AndEagerWorkGiveEachOtherTheMemoryThatTheyKeep) {
   Device::get().set_total_bytes(all);
 }
 
-// --- what a micro-batch gives to the device
-// ---------------------------------------------------------
+// --- what a micro-batch gives to the device ------------------------------------------------------
 
 /// One rank's model and its micro-batches, which are all alike.
 class MicroBatches {
@@ -204,7 +203,8 @@ TEST_F(EmulatedRecording, OfAMicroBatchHasTheBitsOfEagerWorkInEveryOrder) {
     recorded.model().record_micro_batches();
     for (uint64_t seed = 0; seed < 8; ++seed) {
       Device::get().set_seed(seed);
-      EXPECT_EQ(recorded.take(seed, Recompute::block).loss, eager.take(seed, Recompute::block).loss);
+      EXPECT_EQ(recorded.take(seed, Recompute::block).loss,
+                eager.take(seed, Recompute::block).loss);
       EXPECT_EQ(recorded.gradients(), eager.gradients());
     }
     EXPECT_EQ(recorded.model().replayed_micro_batches(), 7);
@@ -220,11 +220,10 @@ TEST_F(EmulatedRecording, OfAMicroBatchIsOneLaunchBetweenTwoUploadsAndTwoDownloa
   recorded.take(3, Recompute::none);
   // Each upload waits for the last use of its pinned slot; cos and sin are copied to where they are
   // read.
-  EXPECT_EQ(Device::get().take_counts(),
-            (std::map<std::string, int64_t>{{"graph launch", 1},
-                                            {"cudaMemcpyAsync", 4},
-                                            {"cudaMemcpy2DAsync", 2},
-                                            {"wait", 4}}));
+  EXPECT_EQ(
+      Device::get().take_counts(),
+      (std::map<std::string, int64_t>{
+          {"graph launch", 1}, {"cudaMemcpyAsync", 4}, {"cudaMemcpy2DAsync", 2}, {"wait", 4}}));
 }
 
 using Counts = std::map<std::string, int64_t>;
@@ -261,11 +260,11 @@ TEST_F(EmulatedRecording, OfALayerHasFewLaunches) {
     int64_t kernels;   ///< of our own
     int64_t copies;    ///< and fills
   };
-  for (const Case& c : {Case{DType::f32, Recompute::none, "none", 15, 20, 5},
-                        Case{DType::bf16, Recompute::none, "none", 15, 26, 6},
-                        Case{DType::bf16, Recompute::block, "block", 19, 31, 7},
-                        Case{DType::bf16, Recompute::block_keep_attention, "block-keep-attention",
-                             19, 29, 6}}) {
+  for (const Case& c :
+       {Case{DType::f32, Recompute::none, "none", 15, 20, 5},
+        Case{DType::bf16, Recompute::none, "none", 15, 26, 6},
+        Case{DType::bf16, Recompute::block, "block", 19, 31, 7},
+        Case{DType::bf16, Recompute::block_keep_attention, "block-keep-attention", 19, 29, 6}}) {
     const Counts layer = counts(3, c.dtype, c.policy) - counts(2, c.dtype, c.policy);
     std::printf("    a layer in %s, recomputing %s: %s\n", name_of(c.dtype).c_str(), c.name,
                 text_of(layer).c_str());
@@ -275,9 +274,9 @@ TEST_F(EmulatedRecording, OfALayerHasFewLaunches) {
     EXPECT_LE(of("cublasLtMatmul"), c.products);
     EXPECT_LE(of("kernel"), c.kernels);
     EXPECT_LE(of("cudaMemcpyAsync") + of("cudaMemsetAsync") + of("cudaMemset2DAsync"), c.copies);
-    EXPECT_EQ(of("cuDNN attention"), c.dtype == DType::f32              ? 0
+    EXPECT_EQ(of("cuDNN attention"), c.dtype == DType::f32          ? 0
                                      : c.policy == Recompute::block ? 3
-                                                                        : 2);
+                                                                    : 2);
     EXPECT_EQ(of("wait"), 0);
   }
 }

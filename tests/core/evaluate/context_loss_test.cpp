@@ -32,7 +32,9 @@ struct Fixture {
     WholePlacement placement(*backend);
     return evaluate_context(
         model, placement, protocol, static_cast<int64_t>(stream.size()),
-        [&](int64_t begin, std::span<int32_t> out) { std::copy_n(stream.begin() + begin, out.size(), out.begin()); },
+        [&](int64_t begin, std::span<int32_t> out) {
+          std::copy_n(stream.begin() + begin, out.size(), out.begin());
+        },
         [&](std::span<const int64_t> positions) { return table(positions); });
   }
   /// Losses of the window at `begin`, run on its own.
@@ -52,7 +54,8 @@ constexpr double kBound = 1e-5;
 
 TEST(ContextLoss, ScoresConsecutiveWindowsOnceEach) {
   Fixture f;
-  const ContextLoss result = f.evaluate({.context_length = 17, .windows = 0, .tokens_per_pass = 40});
+  const ContextLoss result =
+      f.evaluate({.context_length = 17, .windows = 0, .tokens_per_pass = 40});
   ASSERT_EQ(result.windows, 6);  // 103 tokens
   EXPECT_EQ(result.total.tokens, 6 * 17);
   double expected = 0;
@@ -103,8 +106,8 @@ TEST(ContextLoss, RefusesALengthBeyondTheDataAndAStrideBeyondTheLength) {
   EXPECT_EQ(f.evaluate({.context_length = 103}).windows, 1);
 }
 
-// What looks at each token alone may take them in any pieces: only the order of f32 sums in a product may change with
-// the rows that it has, at most some roundings of a loss.
+// What looks at each token alone may take them in any pieces: only the order of f32 sums in a
+// product may change with the rows that it has, at most some roundings of a loss.
 TEST(ContextLoss, IsTheSameInPiecesOfAnySize) {
   Fixture f;
   const EvaluationProtocol protocol{.context_length = 51, .windows = 2, .buckets = 5};
@@ -115,7 +118,9 @@ TEST(ContextLoss, IsTheSameInPiecesOfAnySize) {
     int64_t last = 0;
     const ContextLoss loss = evaluate_context(
         in_pieces, placement, protocol, static_cast<int64_t>(f.stream.size()),
-        [&](int64_t begin, std::span<int32_t> out) { std::copy_n(f.stream.begin() + begin, out.size(), out.begin()); },
+        [&](int64_t begin, std::span<int32_t> out) {
+          std::copy_n(f.stream.begin() + begin, out.size(), out.begin());
+        },
         [&](std::span<const int64_t> positions) { return f.table(positions); },
         [&](int64_t done, int64_t tokens) {
           EXPECT_GE(done, last);
@@ -126,7 +131,8 @@ TEST(ContextLoss, IsTheSameInPiecesOfAnySize) {
     ASSERT_EQ(loss.buckets.size(), whole.buckets.size());
     for (size_t b = 0; b < whole.buckets.size(); ++b) {
       EXPECT_EQ(loss.buckets[b].tokens, whole.buckets[b].tokens);
-      EXPECT_NEAR(loss.buckets[b].loss, whole.buckets[b].loss, kBound * static_cast<double>(whole.buckets[b].tokens));
+      EXPECT_NEAR(loss.buckets[b].loss, whole.buckets[b].loss,
+                  kBound * static_cast<double>(whole.buckets[b].tokens));
     }
   }
 }

@@ -55,7 +55,9 @@ struct Fixture {
     WholePlacement placement(*backend, windows ? Visibility(*windows) : Visibility());
     return evaluate_context(
         model, placement, protocol, static_cast<int64_t>(text.size()),
-        [&](int64_t begin, std::span<int32_t> out) { std::copy_n(text.begin() + begin, out.size(), out.begin()); },
+        [&](int64_t begin, std::span<int32_t> out) {
+          std::copy_n(text.begin() + begin, out.size(), out.begin());
+        },
         [&](std::span<const int64_t> positions) {
           std::vector<int64_t> at(positions.begin(), positions.end());
           if (windows) at = parallel_window_positions(positions, *windows);
@@ -76,8 +78,10 @@ TEST(ParallelContext, InOneWindowLosesWhatPlainAttentionLosesOnTheQuery) {
   const ContextLoss b = f.evaluate(windows, f.stream);
   EXPECT_EQ(a.windows, b.windows);
   EXPECT_EQ(b.total.tokens, b.windows * 8);
-  EXPECT_EQ(a.total.tokens, b.total.tokens + 32);  // the first window's context is scored by the plain one
-  const ContextLoss first = f.evaluate({.context_length = 40, .windows = 1, .buckets = 5}, f.stream);
+  EXPECT_EQ(a.total.tokens,
+            b.total.tokens + 32);  // the first window's context is scored by the plain one
+  const ContextLoss first =
+      f.evaluate({.context_length = 40, .windows = 1, .buckets = 5}, f.stream);
   double context = 0;
   for (size_t i = 0; i < 4; ++i) context += first.buckets[i].loss;
   EXPECT_NEAR(a.total.loss - context, b.total.loss, kBound * a.total.loss);
@@ -104,7 +108,8 @@ TEST(ParallelContext, DoesNotCareInWhichOrderItsWindowsCome) {
     for (size_t i = 31; i < 39; ++i) sum += c.buckets[i].loss;
     return sum;
   };
-  EXPECT_GT(std::abs(tail(f.evaluate(plain, text)) - tail(f.evaluate(plain, swapped))), 10 * kBound);
+  EXPECT_GT(std::abs(tail(f.evaluate(plain, text)) - tail(f.evaluate(plain, swapped))),
+            10 * kBound);
   swapped[5] = (swapped[5] + 1) % 31;
   EXPECT_GT(std::abs(f.evaluate(protocol, swapped).total.loss - loss.total.loss), kBound);
 }

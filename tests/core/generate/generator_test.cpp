@@ -25,7 +25,8 @@ TEST(Sampler, DrawsWithSoftmaxFrequencies) {
   const std::vector<float> logits{std::log(0.1F), std::log(0.6F), std::log(0.3F)};
   std::array<int, 3> counts{};
   constexpr int kDraws = 20000;
-  for (int i = 0; i < kDraws; ++i) ++counts[static_cast<size_t>(sample(logits, {.temperature = 1, .seed = 3}, i))];
+  for (int i = 0; i < kDraws; ++i)
+    ++counts[static_cast<size_t>(sample(logits, {.temperature = 1, .seed = 3}, i))];
   // Four standard deviations of a binomial count: below 0.014 of the draws.
   EXPECT_NEAR(counts[0] / double{kDraws}, 0.1, 0.014);
   EXPECT_NEAR(counts[1] / double{kDraws}, 0.6, 0.014);
@@ -74,13 +75,15 @@ TEST(KvCache, FeedingInPiecesGivesTheLogitsOfTheWhole) {
     const std::vector<float> actual = pieces.feed(std::span(ids).subspan(cut));
     ASSERT_EQ(actual.size(), 53U);
     // The same sums in another order: logits here are below 1, so this is some tens of roundings.
-    for (size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 3e-6F) << "cut " << cut;
+    for (size_t i = 0; i < actual.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 3e-6F) << "cut " << cut;
   }
 }
 
 /// The small model with another rotary method, and what its logits are without a cache.
 struct MethodFixture : Fixture {
-  explicit MethodFixture(const RopeScaling& scaling, int layers = 3) : Fixture(layers), method(with(config, scaling)) {}
+  explicit MethodFixture(const RopeScaling& scaling, int layers = 3)
+      : Fixture(layers), method(with(config, scaling)) {}
   static ModelConfig with(ModelConfig config, const RopeScaling& scaling) {
     config.rope_scaling = scaling;
     validate(config);
@@ -88,7 +91,8 @@ struct MethodFixture : Fixture {
   }
   GrowingRotation rotation() {
     GrowingRotation r{rotary_tables(*backend, method), method.depends_on_length(), std::nullopt};
-    if (is_two_part(method.config().rope_scaling.method)) r.two_part = two_part_rotation(*backend, method);
+    if (is_two_part(method.config().rope_scaling.method))
+      r.two_part = two_part_rotation(*backend, method);
     return r;
   }
   std::vector<float> uncached(const std::vector<int32_t>& ids) {
@@ -96,7 +100,8 @@ struct MethodFixture : Fixture {
       return std::make_unique<WholePlacement>(*backend, distances);
     });
     const PlacedTokens& placed = placement->place(std::vector<int64_t>{0, std::ssize(ids)});
-    return model.next_logits(ids, rotary_tables(*backend, method)(placed.positions), *placed.attention);
+    return model.next_logits(ids, rotary_tables(*backend, method)(placed.positions),
+                             *placed.attention);
   }
   std::vector<float> in_pieces(GrowingRotation rotation, const std::vector<int32_t>& ids) {
     Generator generator(*backend, model, DType::f32, std::move(rotation), 32);
@@ -109,21 +114,23 @@ struct MethodFixture : Fixture {
 
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(a[i] - b[i])));
+  for (size_t i = 0; i < a.size(); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(a[i] - b[i])));
   return largest;
 }
 
 TEST(KvCache, TurnsKeysAnewWhereAnglesDependOnTheLength) {
   const std::vector<int32_t> ids{1, 17, 5, 44, 9, 52, 3, 8, 21, 30, 11};
-  for (const RopeMethod method :
-       {RopeMethod::dynamic_ntk, RopeMethod::dynamic_yarn, RopeMethod::dynamic_linear, RopeMethod::clex}) {
+  for (const RopeMethod method : {RopeMethod::dynamic_ntk, RopeMethod::dynamic_yarn,
+                                  RopeMethod::dynamic_linear, RopeMethod::clex}) {
     RopeScaling s{.method = method};
     s.factor = 4;
     s.original_length = 4;
     // One layer: in more, what upper layers hold was computed when the text was shorter.
     MethodFixture f(s, 1);
     const auto expected = f.uncached(ids);
-    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6) << name_of(method);
+    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6)
+        << name_of(method);
     // Keys that were rotated by the angles of their own time would be wrong.
     GrowingRotation stale = f.rotation();
     stale.depends_on_length = false;
@@ -133,21 +140,25 @@ TEST(KvCache, TurnsKeysAnewWhereAnglesDependOnTheLength) {
 
 TEST(KvCache, HoldsTheKeysOfBothPartsOfTwoPartAttention) {
   const std::vector<int32_t> ids{1, 17, 5, 44, 9, 52, 3, 8, 21, 30, 11};
-  for (const RopeMethod method : {RopeMethod::self_extend, RopeMethod::rerope, RopeMethod::leaky_rerope}) {
+  for (const RopeMethod method :
+       {RopeMethod::self_extend, RopeMethod::rerope, RopeMethod::leaky_rerope}) {
     RopeScaling s{.method = method};
     s.window = 3;
     s.group = 2;
     s.factor = method == RopeMethod::leaky_rerope ? 4 : 1;
     MethodFixture f(s);
     const auto expected = f.uncached(ids);
-    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6) << name_of(method);
-    EXPECT_GT(largest_difference(MethodFixture(RopeScaling()).uncached(ids), expected), 1e-5) << name_of(method);
+    EXPECT_LT(largest_difference(f.in_pieces(f.rotation(), ids), expected), 3e-6)
+        << name_of(method);
+    EXPECT_GT(largest_difference(MethodFixture(RopeScaling()).uncached(ids), expected), 1e-5)
+        << name_of(method);
   }
 }
 
 TEST(KvCache, KeepsParallelWindowsApart) {
   const std::vector<int32_t> ids{1, 17, 5, 44, 1, 52, 3, 8, 21, 30, 11};
-  const ParallelWindows windows{4, 8, true};  // pieces end within a window, with the context, and in the query
+  const ParallelWindows windows{
+      4, 8, true};  // pieces end within a window, with the context, and in the query
   Fixture f;
   const RotaryTables mapped = [&](std::span<const int64_t> positions) {
     return f.tables(parallel_window_positions(positions, windows));
@@ -160,7 +171,8 @@ TEST(KvCache, KeepsParallelWindowsApart) {
   for (const size_t cut : {2U, 6U, 8U, 10U}) {
     Generator generator(*f.backend, f.model, DType::f32, rotation, 32);
     generator.feed(std::span(ids).first(cut));
-    EXPECT_LT(largest_difference(generator.feed(std::span(ids).subspan(cut)), expected), 3e-6) << cut;
+    EXPECT_LT(largest_difference(generator.feed(std::span(ids).subspan(cut)), expected), 3e-6)
+        << cut;
   }
   Generator plain(*f.backend, f.model, DType::f32, GrowingRotation{mapped}, 32);
   EXPECT_GT(largest_difference(plain.feed(ids), expected), 1e-5);

@@ -48,8 +48,9 @@ TEST(ModelConfig, NamesEachContradiction) {
   expect_words(with([](ModelConfig& c) { c.head_dim = 258; }), {"258", "256"});
   expect_words(with([](ModelConfig& c) { c.rms_norm_eps = 0; }), {"rms_norm_eps"});
   expect_words(with([](ModelConfig& c) { c.rope_theta = 1; }), {"rotary base"});
-  expect_words(with([](ModelConfig& c) { c.rope_scaling = {.method = RopeMethod::linear, .factor = 0.5}; }),
-               {"linear", "0.5"});
+  expect_words(
+      with([](ModelConfig& c) { c.rope_scaling = {.method = RopeMethod::linear, .factor = 0.5}; }),
+      {"linear", "0.5"});
 }
 
 TEST(ModelConfig, RefusesNumbersThatAreNone) {

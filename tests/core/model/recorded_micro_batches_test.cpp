@@ -43,7 +43,8 @@ class Steps {
     batch_.slices = causal_slices(offsets);
     set_table();
     set_attention();
-    dangles_ = backend_.allocate(DType::f32, {offsets.back(), model_.store().config().head_dim / 2});
+    dangles_ =
+        backend_.allocate(DType::f32, {offsets.back(), model_.store().config().head_dim / 2});
     backend_.fill_zero(dangles_);
     table_->dangles = dangles_;
   }
@@ -70,11 +71,11 @@ class Steps {
     std::vector<double> losses;
     model_.store().zero_gradients();
     for (uint64_t micro = 0; micro < kAccumulation; ++micro) {
-      const auto which = micro + 1 < kAccumulation ? MicroBatch::more_follow
-                                                   : MicroBatch::last_of_step;
+      const auto which =
+          micro + 1 < kAccumulation ? MicroBatch::more_follow : MicroBatch::last_of_step;
       const LossSum sum = take(kAccumulation * step + micro, policy, 1.0F / 97, which);
-      losses.insert(losses.end(), {sum.loss, static_cast<double>(sum.hits),
-                                   static_cast<double>(sum.tokens)});
+      losses.insert(losses.end(),
+                    {sum.loss, static_cast<double>(sum.hits), static_cast<double>(sum.tokens)});
     }
     return losses;
   }
@@ -112,11 +113,11 @@ TEST_P(RecordedOnADevice, MicroBatchesHaveTheNumbersOfThoseRunAsTheyAre) {
     std::vector<int64_t> documents;
   };
   int64_t compared = 0;
-  for (const Case& c : {Case{grouped(), Recompute::none, {0, 37}},
-                        Case{grouped(), Recompute::block, {0, 1, 9, 21}},
-                        Case{grouped(), Recompute::block_keep_attention, {0, 13}},
-                        Case{tied(), Recompute::none, {0, 1, 9}},
-                        Case{tied(), Recompute::block_keep_attention, {0, 17}}}) {
+  for (const Case& c :
+       {Case{grouped(), Recompute::none, {0, 37}}, Case{grouped(), Recompute::block, {0, 1, 9, 21}},
+        Case{grouped(), Recompute::block_keep_attention, {0, 13}},
+        Case{tied(), Recompute::none, {0, 1, 9}},
+        Case{tied(), Recompute::block_keep_attention, {0, 17}}}) {
     SCOPED_TRACE(testing::Message() << "case " << compared / 3);
     const reference::Parameters parameters = random_parameters(c.config, dtype());
     Steps eager(backend(), c.config, dtype(), parameters);
@@ -170,8 +171,12 @@ TEST_P(RecordedOnADevice, MicroBatchesThatDifferAreRunAsTheyAreAndThenRecordedAn
   both([](Steps& s) { s.set_table(); });
   expect("another table", 1);
   const std::vector<std::pair<std::string, std::function<void()>>> changes{
-      {"another length", [&] { both([](Steps& s) { s.set_documents({0, 11}); }); }},
-      {"other documents", [&] { both([](Steps& s) { s.set_documents({0, 5, 11}); }); }},
+      {"another length", [&] { both([](Steps& s) {
+                                 s.set_documents({0, 11});
+                               }); }},
+      {"other documents", [&] { both([](Steps& s) {
+                                  s.set_documents({0, 5, 11});
+                                }); }},
       {"another attention", [&] { both([](Steps& s) { s.set_attention(); }); }},
       {"another policy", [&] { policy = Recompute::block; }},
       {"another scale", [&] { scale = 0.02F; }}};
@@ -191,7 +196,8 @@ TEST_P(RecordedOnADevice, MicroBatchesCountTheMemoryOfThoseRunAsTheyAre) {
   std::vector<int64_t> peaks;
   // Ids, targets, losses and hits; cos, sin and the gradient of the angles.
   const int64_t live = backend().memory().live_bytes + 50 * 4 * 4 + 3 * 50 * 8 * 4;
-  for (uint64_t seed = 0; seed < 4; ++seed) {  // as it is, recorded and replayed, replayed, replayed
+  for (uint64_t seed = 0; seed < 4;
+       ++seed) {  // as it is, recorded and replayed, replayed, replayed
     backend().reset_peak_memory();
     steps.take(seed, Recompute::none, 0.01F, MicroBatch::last_of_step);
     peaks.push_back(backend().memory().peak_bytes);

@@ -49,9 +49,10 @@ Batch packed_batch(int64_t vocab) {
 
 class ModelAgainstReference : public BackendTest {
  protected:
-  // f32: some hundred roundings of 2^-24 lie behind each gradient. bf16: activations and their gradients are stored with
-  // roundings of up to 2^-8 (2^-9.2 in the mean), some eight a layer each way; five layers give sqrt(80) * 2^-9.2 = 1.5 %,
-  // and small tensors up to three times that. A wrong term shows from 10 % on.
+  // f32: some hundred roundings of 2^-24 lie behind each gradient. bf16: activations and their
+  // gradients are stored with roundings of up to 2^-8 (2^-9.2 in the mean), some eight a layer each
+  // way; five layers give sqrt(80) * 2^-9.2 = 1.5 %, and small tensors up to three times that. A
+  // wrong term shows from 10 % on.
   double bound() const { return dtype() == DType::bf16 ? 0.05 : 1e-5; }
 
   void expect_all_close(const reference::Parameters& actual,
@@ -127,8 +128,7 @@ TEST_P(ModelAgainstReference, GradientOfTheAnglesMatchesUnderEveryRecomputePolic
   for (const ModelConfig& config : {grouped(), tied()}) {
     const Batch batch = packed_batch(config.vocab_size);
     const reference::Parameters parameters = random_parameters(config, dtype());
-    const Values expected =
-        reference::model_forward_backward(config, parameters, batch).dangles;
+    const Values expected = reference::model_forward_backward(config, parameters, batch).dangles;
     std::vector<float> first;
     for (const Recompute policy :
          {Recompute::none, Recompute::block, Recompute::block_keep_attention}) {
@@ -252,7 +252,8 @@ TEST(LoadWeights, GivesWhatAMethodAddsItsInitialValuesWhereTheSourceLacksIt) {
   const auto read_all = [&](ParameterStore& store) {
     reference::Parameters all;
     store.for_each([&](const ParameterPiece& p) {
-      EXPECT_EQ(p.weight.bytes() == p.master.bytes(), p.spec.name.find("clex") != std::string::npos);
+      EXPECT_EQ(p.weight.bytes() == p.master.bytes(),
+                p.spec.name.find("clex") != std::string::npos);
       all[p.spec.name] = as_doubles(download_f32(*backend, p.master));
     });
     return all;
@@ -275,7 +276,8 @@ TEST(LoadWeights, GivesWhatAMethodAddsItsInitialValuesWhereTheSourceLacksIt) {
   const Values& up = actual.at("model.clex_layer.proj_func.ode_up_proj");
   EXPECT_EQ(up, expected.at("model.clex_layer.proj_func.ode_up_proj"));
   EXPECT_EQ(actual.at("model.clex_layer.proj_func.ode_down_proj"), Values(256 * 16, 0.0));
-  // Uniform in +-1/16: of 4096 numbers the largest is within a thousandth of it, and the deviation is known to 1 %.
+  // Uniform in +-1/16: of 4096 numbers the largest is within a thousandth of it, and the deviation
+  // is known to 1 %.
   const auto [least, most] = std::minmax_element(up.begin(), up.end());
   EXPECT_GT(*most, 0.999 / 16);
   EXPECT_LT(*most, 1.0 / 16);

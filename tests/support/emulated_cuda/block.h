@@ -41,8 +41,7 @@ struct Body {
 /// Runs all threads of the block in an order that `seed` gives.
 void run_block(const BlockFacts& block, const Body& body, uint64_t seed);
 
-// --- for threads of a block
-// -----------------------------------------------------------------------
+// --- for threads of a block ----------------------------------------------------------------------
 
 void block_barrier(std::source_location where);
 void warp_barrier(unsigned mask, std::source_location where);

@@ -49,8 +49,7 @@ void Device::set_seed(uint64_t seed) {
   at_once_ = seed == 0;
 }
 
-// --- streams, events
-// -----------------------------------------------------------------------------
+// --- streams, events -----------------------------------------------------------------------------
 
 CUstream_st& Device::checked(CUstream_st* stream) {
   const auto is = [&](const auto& known) { return known.get() == stream; };
@@ -96,13 +95,13 @@ cudaError_t Device::enqueue_seeded(CUstream_st* stream, const char* what,
   return cudaSuccess;
 }
 
-cudaError_t Device::enqueue_when(CUstream_st* stream, const char* what,
-                                 std::function<bool()> ready, std::function<void()> run) {
+cudaError_t Device::enqueue_when(CUstream_st* stream, const char* what, std::function<bool()> ready,
+                                 std::function<void()> run) {
   const std::lock_guard lock(mutex_);
   ++counts_[what];
   if (checked(stream).capture != nullptr)
-    return add_node(*stream, {what, [run = std::move(run)](uint64_t) { run(); }, {},
-                              std::move(ready)});
+    return add_node(*stream,
+                    {what, [run = std::move(run)](uint64_t) { run(); }, {}, std::move(ready)});
   append(stream, {what, std::move(run), nullptr, nullptr, nullptr, std::move(ready)});
   return cudaSuccess;
 }
@@ -228,7 +227,8 @@ cudaError_t Device::synchronize(CUstream_st* stream) {
   CUstream_st& known = checked(stream);
   if (known.capture != nullptr) return spoil(*known.capture, cudaErrorStreamCaptureUnsupported);
   if (const cudaError_t error = may_wait_locked()) return error;
-  run_until(lock, [&] { return known.queue.empty(); }, [&] { return stream; });
+  run_until(
+      lock, [&] { return known.queue.empty(); }, [&] { return stream; });
   return cudaSuccess;
 }
 
@@ -239,7 +239,8 @@ cudaError_t Device::synchronize(const CUevent_st& event) {
   if (const cudaError_t error = may_wait_locked()) return error;
   if (event.latest == nullptr) return cudaSuccess;
   const Record* record = event.latest.get();
-  run_until(lock, [&] { return record->happened; }, [&] { return stream_of(record); });
+  run_until(
+      lock, [&] { return record->happened; }, [&] { return stream_of(record); });
   return cudaSuccess;
 }
 

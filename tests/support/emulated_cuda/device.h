@@ -100,7 +100,8 @@ class Device {
   /// Null where the capture was no good; it is over in any case.
   cudaError_t end_capture(CUstream_st* stream, std::shared_ptr<Graph>* graph);
   cudaStreamCaptureStatus capture_status(CUstream_st* stream);
-  /// For calls that may wait for the device: refused, and the captures spoilt, where one forbids it.
+  /// For calls that may wait for the device: refused, and the captures spoilt, where one forbids
+  /// it.
   cudaError_t may_wait();
   cudaError_t launch(const std::shared_ptr<Graph>& graph, CUstream_st* stream);
   void trim_graph_memory();
@@ -132,7 +133,7 @@ class Device {
   struct Block {
     size_t bytes;
     Residence residence;
-    bool live = true;            ///< false: addresses of a graph, between launches
+    bool live = true;  ///< false: addresses of a graph, between launches
     Graph* graph = nullptr;
   };
 

@@ -35,8 +35,8 @@ struct GraphMemory {
 struct Graph {
   std::vector<Node> nodes;
   std::vector<GraphMemory> memory;
-  size_t live_bytes = 0;  ///< at this point of the capture
-  size_t peak_bytes = 0;  ///< what a launch needs
+  size_t live_bytes = 0;    ///< at this point of the capture
+  size_t peak_bytes = 0;    ///< what a launch needs
   std::set<void*> unfreed;  ///< left by the last launch, and not released since
   bool instantiated = false;
 

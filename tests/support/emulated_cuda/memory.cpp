@@ -66,8 +66,7 @@ void Device::trim_pool() {
   pool_bytes_ = used_bytes_;
 }
 
-// --- of graphs
-// -----------------------------------------------------------------------------------
+// --- of graphs -----------------------------------------------------------------------------------
 
 cudaError_t Device::allocate_in_graph(void** pointer, size_t bytes, CUstream_st& stream) {
   void* memory = aligned_memory(bytes);
@@ -117,8 +116,7 @@ void Device::trim_graph_memory() {
   if (launches_ == 0) graph_bytes_ = 0;
 }
 
-// --- of the host, and what is where
-// --------------------------------------------------------------
+// --- of the host, and what is where --------------------------------------------------------------
 
 void* Device::allocate_pinned(size_t bytes) {
   void* memory = aligned_memory(bytes);

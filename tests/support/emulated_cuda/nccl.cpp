@@ -92,37 +92,38 @@ void launch(const std::vector<Message>& messages) {
     if (m.target != nullptr) continue;
     auto& offers = offered[m.stream];
     if (offers == nullptr) offers = std::make_shared<std::vector<std::shared_ptr<Offer>>>();
-    give(m.stream, m.comm->group, always,
-         [group = m.comm->group, offers, m, from = m.comm->rank] {
-           Device::get().require_device(m.source, m.bytes, "ncclSend");
-           offers->push_back(std::make_shared<Offer>(Offer{m.source, m.bytes}));
-           group->mail[{from, m.peer}].push_back(offers->back());
-         });
+    give(m.stream, m.comm->group, always, [group = m.comm->group, offers, m, from = m.comm->rank] {
+      Device::get().require_device(m.source, m.bytes, "ncclSend");
+      offers->push_back(std::make_shared<Offer>(Offer{m.source, m.bytes}));
+      group->mail[{from, m.peer}].push_back(offers->back());
+    });
   }
   for (const Message& m : messages) {
     if (m.target == nullptr) continue;
     const auto group = m.comm->group;
     const std::pair<int, int> ends{m.peer, m.comm->rank};
-    give(m.stream, group, [group, ends] { return !group->mail[ends].empty(); },
-         [group, ends, m] {
-           Device::get().require_device(m.target, m.bytes, "ncclRecv");
-           const std::shared_ptr<Offer> offer = group->mail[ends].front();
-           group->mail[ends].pop_front();
-           if (offer->bytes != m.bytes)
-             ringbolt::emulated_cuda::fail("NCCL: a rank receives other bytes than are sent");
-           if (m.bytes > 0) std::memcpy(m.target, offer->source, m.bytes);
-           offer->taken = true;
-         });
+    give(
+        m.stream, group, [group, ends] { return !group->mail[ends].empty(); },
+        [group, ends, m] {
+          Device::get().require_device(m.target, m.bytes, "ncclRecv");
+          const std::shared_ptr<Offer> offer = group->mail[ends].front();
+          group->mail[ends].pop_front();
+          if (offer->bytes != m.bytes)
+            ringbolt::emulated_cuda::fail("NCCL: a rank receives other bytes than are sent");
+          if (m.bytes > 0) std::memcpy(m.target, offer->source, m.bytes);
+          offer->taken = true;
+        });
   }
   for (const auto& [stream, offers] : offered) {
-    give(stream, messages.front().comm->group,
-         [offers = offers] {
-           for (const auto& offer : *offers) {
-             if (!offer->taken) return false;
-           }
-           return true;
-         },
-         [offers = offers] { offers->clear(); });
+    give(
+        stream, messages.front().comm->group,
+        [offers = offers] {
+          for (const auto& offer : *offers) {
+            if (!offer->taken) return false;
+          }
+          return true;
+        },
+        [offers = offers] { offers->clear(); });
   }
 }
 
@@ -150,15 +151,19 @@ ncclResult_t collect(ncclComm_t comm, cudaStream_t stream, const void* input, vo
     ++gathering->arrived;
     part->gathering = gathering;
   });
-  give(stream, group, [=] { return part->gathering->arrived == group->ranks; }, [=] {
-    part->result.resize(bytes);
-    compute(part->gathering->inputs, part->result.data());
-    ++part->gathering->computed;
-  });
-  give(stream, group, [=] { return part->gathering->computed == group->ranks; }, [=] {
-    Device::get().require_device(output, bytes, "a collective of NCCL");
-    if (bytes > 0) std::memcpy(output, part->result.data(), bytes);
-  });
+  give(
+      stream, group, [=] { return part->gathering->arrived == group->ranks; },
+      [=] {
+        part->result.resize(bytes);
+        compute(part->gathering->inputs, part->result.data());
+        ++part->gathering->computed;
+      });
+  give(
+      stream, group, [=] { return part->gathering->computed == group->ranks; },
+      [=] {
+        Device::get().require_device(output, bytes, "a collective of NCCL");
+        if (bytes > 0) std::memcpy(output, part->result.data(), bytes);
+      });
   return ncclSuccess;
 }
 
@@ -217,7 +222,8 @@ ncclResult_t ncclGroupStart() {
 ncclResult_t ncclGroupEnd() {
   if (--depth > 0) return ncclSuccess;
   if (!grouped.empty()) launch(std::exchange(grouped, {}));
-  return std::exchange(failed, cudaSuccess) == cudaSuccess ? ncclInProgress : ncclUnhandledCudaError;
+  return std::exchange(failed, cudaSuccess) == cudaSuccess ? ncclInProgress
+                                                           : ncclUnhandledCudaError;
 }
 
 ncclResult_t ncclSend(const void* source, size_t count, ncclDataType_t type, int peer,

@@ -90,8 +90,7 @@ cudaError_t ringbolt::emulated_cuda::refused(cudaError_t error) {
 
 extern "C" {
 
-// --- errors
-// -----------------------------------------------------------------------------------
+// --- errors --------------------------------------------------------------------------------------
 
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return last_error; }
@@ -135,8 +134,7 @@ const char* cudaGetErrorName(cudaError_t error) {
 }
 const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
 
-// --- the device
-// -------------------------------------------------------------------------------
+// --- the device ----------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
@@ -163,17 +161,14 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int bytes, int device) {
   std::strncpy(text, kName, static_cast<size_t>(bytes));
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() {
-  return refused(Device::get().synchronize());
-}
+cudaError_t cudaDeviceSynchronize() { return refused(Device::get().synchronize()); }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *free = Device::get().free_bytes();
   *total = Device::get().total_bytes();
   return cudaSuccess;
 }
 
-// --- memory
-// -----------------------------------------------------------------------------------
+// --- memory --------------------------------------------------------------------------------------
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
   if (device != 0) return refused(cudaErrorInvalidDevice);
@@ -234,8 +229,7 @@ cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, s
   return set_rows(to, {pitch, width, height}, value, stream, "cudaMemset2DAsync");
 }
 
-// --- streams
-// ----------------------------------------------------------------------------------
+// --- streams -------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (flags != cudaStreamNonBlocking)
@@ -263,8 +257,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return refused(Device::get().wait(stream, *event));
 }
 
-// --- graphs
-// -----------------------------------------------------------------------------------
+// --- graphs --------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   return refused(Device::get().begin_capture(stream, mode));
@@ -302,8 +295,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return cudaSuccess;
 }
 
-// --- events
-// -----------------------------------------------------------------------------------
+// --- events --------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;

@@ -16,10 +16,10 @@ namespace ringbolt::reference {
 using Parameters = std::map<std::string, Values>;
 
 struct Batch {
-  std::vector<int32_t> ids;            ///< (T)
-  std::vector<int32_t> targets;        ///< (T), already shifted; negative is not counted
-  std::vector<int64_t> positions;      ///< (T)
-  Values angles = {};                  ///< (T, D/2) in rad; empty: by position, base and linear factor
+  std::vector<int32_t> ids;        ///< (T)
+  std::vector<int32_t> targets;    ///< (T), already shifted; negative is not counted
+  std::vector<int64_t> positions;  ///< (T)
+  Values angles = {};              ///< (T, D/2) in rad; empty: by position, base and linear factor
   std::vector<AttentionSlice> slices;  ///< over T queries and T keys
 };
 /// One causal sequence at positions 0, 1, …; targets are the ids shifted by one, the last token's

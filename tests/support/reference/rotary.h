@@ -23,8 +23,8 @@ Values rotary(const Values& x, const RotaryTable& table, const Values& scale, Ro
               RotaryDirection direction, int64_t tokens, int64_t heads, int64_t head_dim,
               int64_t rotary_dims);
 
-/// The gradient (T, R/2) of the angles by which the pairs of x (T, N, D) were turned, summed over heads: `x` is rotated,
-/// `dx` the gradient of it.
+/// The gradient (T, R/2) of the angles by which the pairs of x (T, N, D) were turned, summed over
+/// heads: `x` is rotated, `dx` the gradient of it.
 Values rotary_angle_backward(const Values& x, const Values& dx, RotaryPairing pairing,
                              int64_t tokens, int64_t heads, int64_t head_dim, int64_t rotary_dims);
 

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <memory>
+#include <source_location>
 #include <tuple>
 #include <utility>
 
