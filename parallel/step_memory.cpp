@@ -254,7 +254,7 @@ void StepMemory::library_forward() {
   const Hold part = ledger_.hold(attention, apart ? queries() / a_ * kF32 + rows() : 0);
   if (c_.gpu && is_fp8(c_.attention.dtype)) {  // its block is always apart, in E4M3 or bf16
     const int64_t element = c_.attention.dtype == AttentionDType::fp8_output ? 1 : 2;
-    // Many keys are several calls, joined in f32 (core/cuda/attention_plan.h).
+    // Many keys are several calls of fewer rows, joined in f32 (core/cuda/attention_plan.h).
     const bool joined = ring() == 1 && narrow() && t_ > cuda::kHopperE4m3Keys;
     const Hold sum = ledger_.hold(workspace, joined ? queries() / a_ * kF32 : 0);
     const Hold block = ledger_.hold(workspace, rows() + queries() / a_ * element);
