@@ -38,8 +38,8 @@ class NcclRank {
 
   /// As require_whole(), and asks NCCL itself: before ranks agree on what came of their exchanges.
   void require_no_error() {
-    require_whole();
     const std::string error = poll();
+    require_whole();  // not before: a watchdog that fails leaves no communicator to ask
     if (!error.empty()) fail(error);
   }
   void require_whole() const {
