@@ -1,10 +1,11 @@
 # ringbolt_add_test(name SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds] [RANKS 1 2 …]
-#                   [ENVIRONMENT NAME=VALUE …] [SLOW_EMULATED regex])
+#                   [ENVIRONMENT NAME=VALUE …] [SLOW_EMULATED regex] [SLOW_SANITIZED regex])
 #
 # A GoogleTest program. Without RANKS CTest lists its tests one by one, those of the GPU with the label gpu, those of the
 # emulated one with emulated (and slow, where SLOW_EMULATED matches their names). With RANKS its main is
 # tests/support/ranks_main.cpp and it is run whole on each number of MPI ranks, as name.np2 and so on; a count that cannot be
-# run is a failure, not left out. A build without MPI has no such tests.
+# run is a failure, not left out. A build without MPI has no such tests. SLOW_SANITIZED are those that take too long under
+# sanitizers, or say little there that others do not: they are slow in such a build, whose presets leave slow tests out.
 include(GoogleTest)
 
 # For libraries' own threads: ranks share the cores already.
@@ -43,7 +44,7 @@ endfunction()
 ringbolt_compile_as_test(ringbolt_test_headers)
 
 function(ringbolt_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT;SLOW_EMULATED" "SOURCES;LINKS;LABELS;RANKS;ENVIRONMENT")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT;SLOW_EMULATED;SLOW_SANITIZED" "SOURCES;LINKS;LABELS;RANKS;ENVIRONMENT")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "ringbolt_add_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -52,6 +53,12 @@ function(ringbolt_add_test name)
   endif()
   if(arg_RANKS AND NOT RINGBOLT_MPI)
     return()
+  endif()
+  if(NOT RINGBOLT_SANITIZE OR NOT arg_SLOW_SANITIZED)
+    set(arg_SLOW_SANITIZED "^$")  # none
+  endif()
+  if(NOT arg_SLOW_EMULATED)
+    set(arg_SLOW_EMULATED "^$")
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LINKS} ringbolt_warnings ringbolt_sanitizers)
@@ -66,15 +73,22 @@ function(ringbolt_add_test name)
     set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
     file(CONFIGURE OUTPUT ${file} @ONLY CONTENT
 [[foreach(test IN LISTS @name@_TESTS)
-  set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@" ENVIRONMENT "@environment@")
+  set(labels @arg_LABELS@)
   if("${test}" MATCHES "/cuda_")
-    set_tests_properties("${test}" PROPERTIES LABELS gpu RESOURCE_LOCK gpu TIMEOUT 600)
+    set(labels gpu)
+    set_tests_properties("${test}" PROPERTIES RESOURCE_LOCK gpu TIMEOUT 600)
   elseif("${test}" MATCHES "/emulated_|emulated_cuda_([a-z]+_)?test")
-    set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@;emulated" TIMEOUT 600)
-    if(NOT "@arg_SLOW_EMULATED@" STREQUAL "" AND "${test}" MATCHES "@arg_SLOW_EMULATED@")
-      set_tests_properties("${test}" PROPERTIES LABELS "@arg_LABELS@;emulated;slow" TIMEOUT 1800)
+    list(APPEND labels emulated)
+    set_tests_properties("${test}" PROPERTIES TIMEOUT 600)
+    if("${test}" MATCHES "@arg_SLOW_EMULATED@")
+      list(APPEND labels slow)
+      set_tests_properties("${test}" PROPERTIES TIMEOUT 1800)
     endif()
   endif()
+  if("${test}" MATCHES "@arg_SLOW_SANITIZED@")
+    list(APPEND labels slow)
+  endif()
+  set_tests_properties("${test}" PROPERTIES LABELS "${labels}" ENVIRONMENT "@environment@")
 endforeach()
 ]])
     set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
@@ -82,9 +96,13 @@ endforeach()
   endif()
   target_link_libraries(${name} PRIVATE ringbolt_ranks_main)
   foreach(ranks IN LISTS arg_RANKS)
+    set(labels ${arg_LABELS} mpi)
+    if("${name}.np${ranks}" MATCHES "${arg_SLOW_SANITIZED}")
+      list(APPEND labels slow)
+    endif()
     add_test(NAME ${name}.np${ranks}
       COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
     set_tests_properties(${name}.np${ranks} PROPERTIES
-      PROCESSORS ${ranks} SKIP_RETURN_CODE 77 TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS};mpi" ENVIRONMENT "${ringbolt_rank_environment}")
+      PROCESSORS ${ranks} SKIP_RETURN_CODE 77 TIMEOUT ${arg_TIMEOUT} LABELS "${labels}" ENVIRONMENT "${ringbolt_rank_environment}")
   endforeach()
 endfunction()

@@ -38,7 +38,9 @@ void DeviceWatchdog::fail(const std::string& what) {
 
 void DeviceWatchdog::run() {
   constexpr auto kPeriod = std::chrono::milliseconds(20);
+  const std::string unusable = enter();
   std::unique_lock lock(mutex_);
+  if (failure_.empty()) failure_ = unusable;
   while (!stopping_ && failure_.empty()) {
     if (changed_.wait_for(lock, kPeriod, [&] { return stopping_ || !failure_.empty(); })) break;
     lock.unlock();
@@ -49,6 +51,15 @@ void DeviceWatchdog::run() {
   if (failure_.empty()) return;
   lock.unlock();
   abort();
+}
+
+std::string DeviceWatchdog::enter() {
+  try {
+    device_.enter_thread();
+    return "";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
 }
 
 std::string DeviceWatchdog::look(Clock::time_point now) {
@@ -87,8 +98,9 @@ void DeviceWatchdog::abort() {
     bool is_done = false;
   };
   const auto progress = std::make_shared<Progress>();
-  std::thread aborting([progress, action = actions_.abort] {
+  std::thread aborting([this, progress, action = actions_.abort] {
     try {
+      static_cast<void>(enter());
       action();
     } catch (const std::exception&) {
       static_cast<void>(0);  // the failure is known already

@@ -59,6 +59,8 @@ class DeviceWatchdog {
   };
 
   void run();
+  /// Why this thread cannot use the device; "" where it can.
+  std::string enter();
   std::string look(Clock::time_point now);
   std::string late(Clock::time_point now);
   void abort();

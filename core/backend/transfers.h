@@ -32,6 +32,10 @@ class Transfers {
 
   virtual ~Transfers() = default;
 
+  /// Whichever thread uses them, but that which made the backend, calls this first: CUDA would open
+  /// its first GPU for a thread that named none.
+  virtual void enter_thread() = 0;
+
   /// Behind all that the compute stream was given so far.
   virtual Mark computed() = 0;
   /// Behind all that the transfer stream was given so far.

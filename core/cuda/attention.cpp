@@ -169,7 +169,7 @@ void Attention::join(const std::vector<AttentionWork>& work, View out, const Run
 void Attention::run_forward(const AttentionWork& work, const AttentionInputs& in, bool alone,
                             View out, View lse) {
   if (work.engine == Engine::cudnn) return forward_by_cudnn(work, in, alone, out, lse);
-  const int64_t chunks = key_chunks(work.piece, in.q.dim(1), device_.multiprocessors);
+  const int64_t chunks = key_chunks(work.piece, in.q.dim(1), in.k.dim(1), device_.multiprocessors);
   if (chunks == 1) return own_attention_forward(stream_, work.piece, in, out, lse);
   forward_by_chunks(work.piece, in, chunks, out, lse);
 }
@@ -285,7 +285,7 @@ void Attention::forward_e4m3_in_bf16(const AttentionPiece& piece, const E4m3Inpu
       widen(in.q, piece.query_begin, piece.queries, piece.query_step, q, of_queries),
       widen(in.k, piece.key_begin, piece.keys, piece.key_step, k, of_keys),
       widen(in.v, piece.key_begin, piece.keys, piece.key_step, v, of_keys), in.scale};
-  const int64_t chunks = key_chunks(piece, of_queries[1], device_.multiprocessors);
+  const int64_t chunks = key_chunks(piece, of_queries[1], of_keys[1], device_.multiprocessors);
   const int64_t rows = chunks * piece.batch * piece.queries;
   const Shape shape{rows, of_queries[1], of_queries[2]};
   const Scratch out_memory(memory_, bytes_of(DType::f32, shape.elements()));

@@ -9,7 +9,7 @@
 namespace ringbolt::cuda {
 namespace {
 
-constexpr int kRows = 4;  ///< warps of a block, each with one row
+constexpr int kRows = kRowsOfBlock;  ///< warps of a block, each with one row
 constexpr int kBlock = 32 * kRows;
 constexpr int kTile =
     32;  ///< columns (keys, or queries in the dk, dv kernel) of a tile: one a lane
@@ -84,13 +84,24 @@ struct Running {
     const float weight = score == kMinusInfinity ? 0.0F : formulas::exp_f32(score - most);
     sum = sum * kept + lanes_sum(weight);
     for (int l = 0; l < kPerLane; ++l) out[l] *= kept;
-    for (int j = 0; j < kTile; ++j) {
-      const float w = __shfl_sync(0xffffffffU, weight, j);
-      if (w == 0) continue;
-      const A* row = v[first + j] + offset;
-      for (int l = 0; l < kPerLane; ++l) {
-        const int i = static_cast<int>(threadIdx.x % 32) + 32 * l;
-        if (i < n) out[l] += w * to_float(row[i]);
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    // Several rows are on their way at a time: one after the other would wait for memory each time.
+    constexpr int kAtOnce = 32 / kPerLane;
+    for (int j = 0; j < kTile; j += kAtOnce) {
+      float w[kAtOnce];
+      float x[kAtOnce][kPerLane];
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        w[c] = __shfl_sync(0xffffffffU, weight, j + c);
+        const A* row = v[first + j + c] + offset;
+#pragma unroll
+        for (int l = 0; l < kPerLane; ++l)
+          x[c][l] = w[c] != 0 && lane + 32 * l < n ? to_float(row[lane + 32 * l]) : 0.0F;
+      }
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+#pragma unroll
+        for (int l = 0; l < kPerLane; ++l) out[l] += w[c] * x[c][l];
       }
     }
     maximum = most;
@@ -106,7 +117,8 @@ struct ForwardTarget {
   float* partial_lse;  ///< null: running
 };
 
-/// Grid: (blocks of kRows queries, H, batch * chunks).
+/// A row is a query of a head: those of all heads of a group, which share the tile's keys, follow
+/// each other. Grid: (blocks of kRows rows, K, batch * chunks).
 template <int kPerLane, class A, class Out>
 __global__ void __launch_bounds__(kBlock) forward_kernel(Problem<A> p, ForwardTarget<Out> to) {
   float* shared = dynamic_shared<float>();
@@ -114,13 +126,16 @@ __global__ void __launch_bounds__(kBlock) forward_kernel(Problem<A> p, ForwardTa
   const int lane = static_cast<int>(threadIdx.x % 32);
   float* row_q = shared + static_cast<int>(threadIdx.x / 32) * n;
   float* tile = shared + kRows * n;
-  const int64_t head = blockIdx.y;
+  const int64_t kv_head = blockIdx.y;
   const int64_t batch = blockIdx.z / to.chunks;
   const int64_t chunk = blockIdx.z - batch * to.chunks;
+  const int64_t rows = p.piece.queries * p.group;
   const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kRows;
   const int64_t row = first_row + threadIdx.x / 32;
-  const bool real = row < p.piece.queries;
-  const int64_t t = p.piece.query_begin + batch * p.piece.query_step + row;
+  const bool real = row < rows;
+  const int64_t query = row / p.group;
+  const int64_t head = kv_head * p.group + row % p.group;
+  const int64_t t = p.piece.query_begin + batch * p.piece.query_step + query;
   const int64_t keys = p.piece.key_begin + batch * p.piece.key_step;
   const bool running = to.partial_lse == nullptr;
 
@@ -134,18 +149,18 @@ __global__ void __launch_bounds__(kBlock) forward_kernel(Problem<A> p, ForwardTa
     }
   }
   const int64_t of_chunk = round_up(ceil_divide(p.piece.keys, to.chunks), kTile);
-  const int64_t seen_by_block = p.visible(min(first_row + kRows, p.piece.queries) - 1);
+  const int64_t seen_by_block = p.visible((min(first_row + kRows, rows) - 1) / p.group);
   const int64_t end = min(min((chunk + 1) * of_chunk, p.piece.keys), seen_by_block);
   for (int64_t j = chunk * of_chunk; j < end; j += kTile) {
     __syncthreads();
-    load_tile(p.k, keys + j, p.piece.keys - j, head / p.group, n, tile);
+    load_tile(p.k, keys + j, p.piece.keys - j, kv_head, n, tile);
     __syncthreads();
-    const bool sees = real && j + lane < min(end, p.visible(row));
+    const bool sees = real && j + lane < min(end, p.visible(query));
     const float score = sees ? p.scale * dot(row_q, tile + lane * (n + 1), n) : kMinusInfinity;
-    state.add(score, p.v, keys + j, head / p.group * n, n);
+    state.add(score, p.v, keys + j, kv_head * n, n);
   }
   if (!real) return;
-  const int64_t slot = (chunk * p.piece.batch + batch) * p.piece.queries + row;
+  const int64_t slot = (chunk * p.piece.batch + batch) * p.piece.queries + query;
   const float lse = state.sum == 0 ? kMinusInfinity : state.maximum + logf(state.sum);
   if (state.sum == 0 && running) return;
   Out* out = to.out[running ? t : slot] + head * n;
@@ -313,6 +328,10 @@ dim3 grid_of(int64_t rows, int64_t heads, int64_t z) {
               static_cast<unsigned>(z));
 }
 
+int64_t rows_of_group(const AttentionPiece& piece, const AttentionInputs& in) {
+  return piece.queries * (in.q.dim(1) / in.k.dim(1));
+}
+
 /// Calls body(part) for parts of the batch that a grid can hold.
 template <class Body>
 void by_batches(AttentionPiece piece, int64_t z_of_one, const Body& body) {
@@ -337,7 +356,7 @@ void own_attention_forward(cudaStream_t stream, const AttentionPiece& piece,
       with_activation(out.dtype(), [&]<class Out>(Out) {
         with_lane_elements(d, [&](auto lanes) {
           launch(forward_kernel<decltype(lanes)::value, A, Out>,
-                 {grid_of(part.queries, in.q.dim(1), part.batch), kBlock, stream,
+                 {grid_of(rows_of_group(part, in), in.k.dim(1), part.batch), kBlock, stream,
                   shared_bytes(kRows, d)},
                  problem_of<A>(part, in),
                  ForwardTarget<Out>{rows_of<Out>(out), rows_of<float>(lse), 1, nullptr});
@@ -354,7 +373,7 @@ void own_attention_chunks(cudaStream_t stream, const AttentionPiece& piece,
   with_activation(in.q.dtype(), [&]<class A>(A) {
     with_lane_elements(d, [&](auto lanes) {
       launch(forward_kernel<decltype(lanes)::value, A, float>,
-             {grid_of(piece.queries, in.q.dim(1), piece.batch * chunks), kBlock, stream,
+             {grid_of(rows_of_group(piece, in), in.k.dim(1), piece.batch * chunks), kBlock, stream,
               shared_bytes(kRows, d)},
              problem_of<A>(piece, in),
              ForwardTarget<float>{rows_of<float>(partial_out), {nullptr, 0}, chunks, partial_lse});

@@ -197,10 +197,12 @@ bool rows_are_disjoint(const std::vector<AttentionWork>& work) {
   return true;
 }
 
-int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocessors) {
+int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int64_t kv_heads,
+                   int multiprocessors) {
   constexpr int64_t kSmallestChunk = 256;
   if (piece.causal || piece.queries >= kFewQueries) return 1;
-  const int64_t blocks = std::max<int64_t>(1, ceil_divide(piece.queries, 4) * heads * piece.batch);
+  const int64_t rows = piece.queries * (heads / kv_heads);
+  const int64_t blocks = ceil_divide(rows, kRowsOfBlock) * kv_heads * piece.batch;
   const int64_t wanted = ceil_divide(int64_t{4} * multiprocessors, blocks);
   return std::clamp<int64_t>(piece.keys / kSmallestChunk, 1, std::max<int64_t>(1, wanted));
 }

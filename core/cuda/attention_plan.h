@@ -78,7 +78,10 @@ int64_t padded_length(int64_t length);
 
 /// Pieces into which our own forward kernel cuts the keys of few queries, so that they fill the
 /// device.
-int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int multiprocessors);
+int64_t key_chunks(const AttentionPiece& piece, int64_t heads, int64_t kv_heads,
+                   int multiprocessors);
+/// Rows (a query of a head each) of a block of our own kernels.
+constexpr int kRowsOfBlock = 4;
 
 /// cuDNN versions (91900 for 9.19.0) with known wrong results are refused; and before 9.18 a
 /// workspace that is not zeroed can put NaNs into gradients.

@@ -104,11 +104,17 @@ class CudaBackend final : public Backend {
   void download(ConstView device, void* host) override {
     recorder_.require_none("download");
     if (device.empty()) return;
+    const auto rows = static_cast<size_t>(device.rows());
     const auto row_bytes = static_cast<size_t>(device.row_elements() * size_of(device.dtype()));
-    const auto pitch = static_cast<size_t>(device.row_stride() * size_of(device.dtype()));
-    RINGBOLT_CUDA(cudaMemcpy2DAsync(
-        host, row_bytes, device.bytes(), device.rows() <= 1 ? row_bytes : pitch, row_bytes,
-        static_cast<size_t>(device.rows()), cudaMemcpyDeviceToHost, stream()));
+    if (device.is_contiguous()) {
+      RINGBOLT_CUDA(cudaMemcpyAsync(host, device.bytes(), row_bytes * rows, cudaMemcpyDeviceToHost,
+                                    stream()));
+    } else {
+      RINGBOLT_CUDA(
+          cudaMemcpy2DAsync(host, row_bytes, device.bytes(),
+                            static_cast<size_t>(device.row_stride() * size_of(device.dtype())),
+                            row_bytes, rows, cudaMemcpyDeviceToHost, stream()));
+    }
     synchronize();
   }
   void fill_zero(View x) override {

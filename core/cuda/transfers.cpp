@@ -38,6 +38,8 @@ StreamTransfers::~StreamTransfers() {
   check_quietly(cudaStreamSynchronize(stream_.get()), "the last transfers of a GPU");
 }
 
+void StreamTransfers::enter_thread() { RINGBOLT_CUDA(cudaSetDevice(device_)); }
+
 Mark StreamTransfers::behind(cudaStream_t stream) {
   Event event = make_event();
   RINGBOLT_CUDA(cudaEventRecord(event.get(), stream));

@@ -21,6 +21,7 @@ class StreamTransfers final : public Transfers {
   int device() const { return device_; }
   cudaStream_t compute() const { return compute_; }
 
+  void enter_thread() override;
   Mark computed() override { return behind(compute_); }
   Mark transferred() override { return behind(stream_.get()); }
   void transfer_after(const Mark& mark) override { after(stream_.get(), mark); }

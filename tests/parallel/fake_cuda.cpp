@@ -14,6 +14,10 @@ using ringbolt::testing_support::LazyStream;
 
 namespace {
 
+/// The device that every stream is of. No thread has it from the start.
+constexpr int kDevice = 1;
+thread_local int current_device = 0;
+
 struct FakeEvent {
   Mark mark;
 };
@@ -29,10 +33,13 @@ cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorName(cudaError_t) { return "an error of the stand-in"; }
 const char* cudaGetErrorString(cudaError_t) { return "an error of the stand-in"; }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevice + 1;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  current_device = device;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   return cudaSuccess;
@@ -87,7 +94,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event_of(event).mark = fake_cuda_device()->record(stream_of(stream));
   return cudaSuccess;
 }
+/// CUDA would answer all the same, and open a device that the process has no use for.
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (current_device != kDevice) return cudaErrorInvalidDevice;
   return fake_cuda_device()->is_done(event_of(event).mark) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -123,8 +132,10 @@ Mark cuda_mark_of(const std::shared_ptr<LazyEvent>& event) {
 }
 
 std::unique_ptr<Backend> make_fake_cuda_backend() {
+  cudaSetDevice(kDevice);
   return make_lazy_backend(fake_cuda_device(), [](LazyStream& compute) {
-    return std::make_unique<cuda::StreamTransfers>(0, reinterpret_cast<cudaStream_t>(&compute));
+    return std::make_unique<cuda::StreamTransfers>(kDevice,
+                                                   reinterpret_cast<cudaStream_t>(&compute));
   });
 }
 

@@ -24,6 +24,7 @@ class LazyTransfers final : public Transfers {
     device_.remove(&stream_);
   }
 
+  void enter_thread() override {}
   Mark computed() override { return device_.record(compute_); }
   Mark transferred() override { return device_.record(stream_); }
   void transfer_after(const Mark& mark) override { device_.wait_in(stream_, mark); }

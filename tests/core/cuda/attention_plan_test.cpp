@@ -272,9 +272,13 @@ TEST(AttentionWork, DecodesWithoutAMaskByFewPlans) {
 }
 
 TEST(AttentionWork, CutsTheKeysOfFewQueriesForTheWholeDevice) {
-  EXPECT_EQ(key_chunks({0, 1, 0, 100, false}, 32, 132), 1);
-  EXPECT_GT(key_chunks({0, 1, 0, 4000, false}, 8, 132), 8);
-  EXPECT_EQ(key_chunks({0, 4096, 0, 4096, true}, 32, 132), 1);
+  EXPECT_EQ(key_chunks({0, 1, 0, 100, false}, 32, 8, 132), 1);
+  EXPECT_GT(key_chunks({0, 1, 0, 4000, false}, 8, 8, 132), 8);
+  EXPECT_EQ(key_chunks({0, 4096, 0, 4096, true}, 32, 32, 132), 1);
+  // Heads of a group share blocks: as many chunks for 4 of them as for one.
+  const AttentionPiece many{0, 1, 0, 1 << 20, false};
+  EXPECT_EQ(key_chunks(many, 32, 8, 132), key_chunks(many, 8, 8, 132));
+  EXPECT_LT(key_chunks(many, 64, 8, 132), key_chunks(many, 32, 8, 132));
 }
 
 TEST(CudnnVersions, WithKnownWrongResultsAreRefused) {
