@@ -30,6 +30,10 @@ void check(cudaError_t status, const char* call) {
   switch (severity_of(static_cast<int>(status))) {
     case Severity::no_gpu:
       throw_no_gpu(status);
+    case Severity::no_code:
+      throw DeviceError(
+          message("this build has no code for this GPU", described(status),
+                  "Build it with -D CMAKE_CUDA_ARCHITECTURES=native where the GPU is."));
     case Severity::out_of_memory:
       throw DeviceError(message("the GPU has no more memory",
                                 concat(described(status), ", in ", call),
@@ -103,6 +107,8 @@ DeviceFacts open_device(int device) {
   DeviceFacts facts{};
   facts.number = device;
   facts.arch = properties.major * 10 + properties.minor;
+  const std::string why = why_unsupported(facts.arch);
+  if (!why.empty()) throw DeviceError(why);
   facts.multiprocessors = properties.multiProcessorCount;
   std::memcpy(facts.name, properties.name, sizeof(facts.name));
   facts.memory_bytes = properties.totalGlobalMem;

@@ -47,8 +47,8 @@ struct DeviceFacts {
 /// That this process sees. Throws: DeviceError where there is none.
 int count_devices();
 
-/// Makes `device` the current one. Throws: DeviceError where there is no GPU or none with this
-/// number.
+/// Makes `device` the current one. Throws: DeviceError where there is no GPU, none with this
+/// number, or one that is too old.
 DeviceFacts open_device(int device);
 
 /// Host memory that the device reads without a copy in between; ordinary memory where there is none

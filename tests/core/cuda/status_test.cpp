@@ -10,6 +10,7 @@ namespace {
 
 using cuda::Severity;
 using cuda::severity_of;
+using cuda::why_unsupported;
 
 TEST(CudaStatus, BothCodesOfAMachineWithoutAGpuMeanNoGpu) {
   EXPECT_EQ(severity_of(35), Severity::no_gpu) << "no driver";
@@ -25,6 +26,15 @@ TEST(CudaStatus, ErrorsOfOneCallAreNot) {
   EXPECT_EQ(severity_of(2), Severity::out_of_memory);
   for (const int code : {1, 9, 98, 400, 701, 12345})
     EXPECT_EQ(severity_of(code), Severity::call) << code;
+}
+
+TEST(CudaStatus, ABuildWithoutCodeForTheGpuIsNoDefect) {
+  EXPECT_EQ(severity_of(209), Severity::no_code);
+}
+
+TEST(CudaStatus, GpusWithoutBf16AreRefused) {
+  for (const int arch : {80, 86, 90, 100, 120}) EXPECT_EQ(why_unsupported(arch), "") << arch;
+  EXPECT_NE(why_unsupported(75).find("compute capability 7.5"), std::string::npos);
 }
 
 TEST(CudaBackend, SaysWhatIsMissingWhereItCannotBe) {
