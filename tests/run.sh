@@ -115,7 +115,7 @@ stage_sanitizers() {
     skipped=$((skipped + 1))
   fi
   # tests/all: the tests and what they link, no more.
-  # Light optimisation and nothing for debuggers: half as long to compile. Stack traces name functions; the preset by itself
+  # Light optimisation and nothing for debuggers, for the compiler's time. Stack traces name functions; the preset by itself
   # adds their lines.
   step "configure" cmake --preset asan -D CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g0" && step "build" cmake --build --preset asan -j "$jobs" --target tests/all || return
   heading "Tests (preset asan)"
