@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a change must pass, on any Debian or Ubuntu machine: installs what is missing, builds, runs all tests.
 #
-#   bash tests/run.sh            all stages, 20 to 25 minutes on 2 cores from nothing
+#   bash tests/run.sh            all stages, 20 to 28 minutes on 2 cores from nothing
 #   bash tests/run.sh tests      only these stages, of: tests headers cuda sanitizers threads
 #
 # tests       preset cpu: every test but those that need a GPU; the install test is one of them
